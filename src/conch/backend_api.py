@@ -1,0 +1,126 @@
+"""The port every backend implements: complete a configuration, load instances, execute batches, restart, close.
+
+core schedules, backends execute; they meet only here. All methods are called on the server's event loop and must not
+block it: work that takes time runs in a child process or a thread and settles an awaitable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from conch.config.schema import ModelConfig
+from conch.errors import ConchError
+from conch.tensor import Tensor
+from conch.inference import InferRequest, Parameter
+
+
+class ModelSource(msgspec.Struct, frozen=True):
+    """Where one version of a model lies.
+
+    Attributes:
+        name: the model's name.
+        version: its version number.
+        directory: the model's directory (the one that holds config.pbtxt and the version directories).
+        settings: what `--backend-config` says for this backend (key -> value).
+    """
+
+    name: str
+    version: int
+    directory: Path
+    settings: Mapping[str, str]
+
+    @property
+    def version_directory(self) -> Path:
+        """The directory of this version's own files."""
+        return self.directory / str(self.version)
+
+
+class InstanceSpec(msgspec.Struct, frozen=True):
+    """One instance to load.
+
+    Attributes:
+        source: the model version.
+        config: its complete configuration.
+        name: Triton's instance name, `MODEL_GROUP_INDEX`, for logs and errors.
+        kind: "CPU", "GPU" or "MODEL", after KIND_AUTO was decided.
+        device_id: the GPU's index; 0 on CPU.
+    """
+
+    source: ModelSource
+    config: ModelConfig
+    name: str
+    kind: str
+    device_id: int
+
+
+class Output(msgspec.Struct, frozen=True):
+    """What a model answered to one request: every tensor it made, in its own order, and its response parameters."""
+
+    tensors: tuple[Tensor, ...]
+    parameters: Mapping[str, Parameter]
+
+
+class BatchResult(msgspec.Struct, frozen=True):
+    """The outcome of one execution.
+
+    Attributes:
+        outputs: one entry a request, in the batch's order: its output, or the error that request alone ends with.
+        compute_input_ns: time spent bringing the inputs to the model.
+        compute_infer_ns: time the model itself took.
+        compute_output_ns: time spent bringing the outputs back.
+    """
+
+    outputs: Sequence[Output | ConchError]
+    compute_input_ns: int
+    compute_infer_ns: int
+    compute_output_ns: int
+
+
+class Instance(Protocol):
+    """A loaded copy of a model that executes one batch at a time."""
+
+    def execute(self, requests: Sequence[InferRequest]) -> Awaitable[BatchResult]:
+        """Run one batch. Never called again before the returned awaitable is settled.
+
+        The work starts at the call, not at the await. The inputs of all requests have the same shapes beyond the
+        batch dimension; they are not concatenated.
+
+        Raises (through the awaitable):
+            InstanceDiedError: the instance is gone and with it this batch; `restart` before the next execute.
+            ConchError: the whole batch failed, the instance lives.
+        """
+        ...
+
+    async def restart(self) -> None:
+        """Bring a dead instance back. Raises ConchError when it does not come up; may be tried again later."""
+        ...
+
+    async def close(self) -> None:
+        """Finalize and free everything. Idempotent; never raises for a model's own failure to finalize (logged)."""
+        ...
+
+
+class Backend(Protocol):
+    """One engine. Constructed once with no arguments; imports its heavy library only when a model is loaded."""
+
+    async def complete_config(self, source: ModelSource, config: ModelConfig) -> ModelConfig:
+        """The configuration with what can be read from the model itself filled in (auto-complete).
+
+        Called once a model before any load, unless auto-complete is switched off.
+
+        Raises:
+            ConchError: the model's files are broken; the text becomes the reason the model is UNAVAILABLE.
+        """
+        ...
+
+    async def load(self, spec: InstanceSpec) -> Instance:
+        """Load one instance; several are loaded concurrently.
+
+        Raises:
+            ConchError: loading failed; the text becomes the reason the model is UNAVAILABLE.
+        """
+        ...

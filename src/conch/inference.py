@@ -1,0 +1,93 @@
+"""The values that travel between wire and model: requests, responses and what was asked of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from conch.tensor import Tensor
+
+#: A request or response parameter: what `InferParameter` can hold.
+Parameter = bool | int | float | str
+
+#: Flags of a request, numbered as Triton numbers them (`TRITONSERVER_REQUEST_FLAG_SEQUENCE_*`).
+SEQUENCE_START = 1
+SEQUENCE_END = 2
+
+_NO_PARAMETERS: Mapping[str, Parameter] = {}
+
+
+class RequestedOutput(msgspec.Struct, frozen=True, gc=False):
+    """One output a client asked for.
+
+    Attributes:
+        name: the output's name.
+        classification: answer with the top-k classes as BYTES "value:index[:label]" instead of the tensor; 0 for off.
+        parameters: what else the client said of this output (`binary_data`, shared memory); read by the wire alone.
+    """
+
+    name: str
+    classification: int = 0
+    parameters: Mapping[str, Parameter] = _NO_PARAMETERS
+
+
+class InferRequest(msgspec.Struct, frozen=True):
+    """One inference request, already free of any protocol.
+
+    Attributes:
+        model_name: the model.
+        model_version: version as the client wrote it; "" lets the version policy choose.
+        inputs: tensors in the order they arrived; names are unique.
+        id: the client's own id, "" when it gave none.
+        outputs: requested outputs in the client's order; empty means all.
+        parameters: custom parameters. Those with a meaning of their own (sequence, priority, timeout) are the fields
+            below and are not repeated here.
+        correlation_id: the sequence it belongs to; 0 or "" for none.
+        flags: SEQUENCE_START | SEQUENCE_END.
+        priority: scheduling priority, 1 the highest; 0 takes the model's default.
+        timeout_us: how long it may wait in a queue; 0 takes the model's default.
+    """
+
+    model_name: str
+    model_version: str
+    inputs: tuple[Tensor, ...]
+    id: str = ""
+    outputs: tuple[RequestedOutput, ...] = ()
+    parameters: Mapping[str, Parameter] = _NO_PARAMETERS
+    correlation_id: int | str = 0
+    flags: int = 0
+    priority: int = 0
+    timeout_us: int = 0
+
+    def input(self, name: str) -> Tensor | None:
+        """The input of that name, or None."""
+        for tensor in self.inputs:
+            if tensor.name == name:
+                return tensor
+        return None
+
+
+class InferResponse(msgspec.Struct, frozen=True):
+    """The answer to one request.
+
+    Attributes:
+        model_name: the model that answered.
+        model_version: the version that answered.
+        id: the request's id.
+        outputs: tensors, only those requested, in the requested order (the model's own order when all were).
+        parameters: what the model said beside its tensors.
+    """
+
+    model_name: str
+    model_version: str
+    id: str
+    outputs: tuple[Tensor, ...]
+    parameters: Mapping[str, Parameter] = _NO_PARAMETERS
+
+    def output(self, name: str) -> Tensor | None:
+        """The output of that name, or None."""
+        for tensor in self.outputs:
+            if tensor.name == name:
+                return tensor
+        return None
