@@ -14,8 +14,8 @@ import msgspec
 
 from conch.config.schema import ModelConfig
 from conch.errors import ConchError
-from conch.tensor import Tensor
 from conch.inference import InferRequest, Parameter
+from conch.tensor import Tensor
 
 
 class ModelSource(msgspec.Struct, frozen=True):
@@ -39,6 +39,34 @@ class ModelSource(msgspec.Struct, frozen=True):
         return self.directory / str(self.version)
 
 
+class MetricSink(Protocol):
+    """Where custom metrics of models end up: one registry for the whole server, exposed on the metrics port.
+
+    A family is declared once by name (declaring it again with the same kind is fine); a metric is a family plus its
+    labels and is shared by everybody who names the same ones.
+    """
+
+    def declare(self, name: str, description: str, kind: str) -> None:
+        """`kind` is "counter", "gauge" or "histogram". Raises InvalidArgumentError for a clash with another family."""
+        ...
+
+    def add(self, name: str, labels: Mapping[str, str], delta: float) -> None:
+        """Increment a counter or gauge (a counter refuses negative deltas: InvalidArgumentError)."""
+        ...
+
+    def set(self, name: str, labels: Mapping[str, str], value: float) -> None:
+        """Set a gauge."""
+        ...
+
+    def observe(self, name: str, labels: Mapping[str, str], value: float, buckets: Sequence[float]) -> None:
+        """Record one observation in a histogram with those upper bounds."""
+        ...
+
+    def value(self, name: str, labels: Mapping[str, str]) -> float:
+        """The current value of a counter or gauge."""
+        ...
+
+
 class InstanceSpec(msgspec.Struct, frozen=True):
     """One instance to load.
 
@@ -48,6 +76,7 @@ class InstanceSpec(msgspec.Struct, frozen=True):
         name: Triton's instance name, `MODEL_GROUP_INDEX`, for logs and errors.
         kind: "CPU", "GPU" or "MODEL", after KIND_AUTO was decided.
         device_id: the GPU's index; 0 on CPU.
+        metrics: where the model's custom metrics go.
     """
 
     source: ModelSource
@@ -55,6 +84,7 @@ class InstanceSpec(msgspec.Struct, frozen=True):
     name: str
     kind: str
     device_id: int
+    metrics: MetricSink
 
 
 class Output(msgspec.Struct, frozen=True):
