@@ -1,0 +1,46 @@
+# conch: every task of the project. `make run` and `make test` need nothing but Python 3.11+ and this checkout.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+MODEL  ?= examples/shapes-clip
+# The CPU build of PyTorch; a plain `torch` brings gigabytes of CUDA libraries. Override for a GPU: make run TORCH=torch
+TORCH  ?= torch==2.13.0
+ONCE   ?=
+SLOW   ?= 1
+
+.PHONY: help run test check format bench docs clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
+
+run: $(VENV)/.installed  ## deploy the demo model, start the server, send the first request (ONCE=1: stop after the answer)
+	$(BIN)/python examples/run_demo.py --model $(MODEL) $(if $(ONCE),--once)
+
+test: check  ## everything: style, types, layers and the whole test suite
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/.installed  ## style, types and layers, without the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed  ## rewrite the code in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed  ## the named benchmarks (see docs/performance.md)
+	$(BIN)/python -m bench
+
+clean:  ## remove the environment and everything generated
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# One environment for all targets. `pip install` is repeated only when the project's dependencies change.
+$(VENV)/.installed: pyproject.toml
+	@echo "Setting up $(VENV) (a few minutes the first time)"
+	@$(PYTHON) -c 'import sys; sys.exit("conch needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --progress-bar on "$(TORCH)" --editable ".[all,dev]"
+	@touch $@

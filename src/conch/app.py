@@ -1,0 +1,277 @@
+"""The composition root: the only place that knows every concrete class; signals, start-up and shutdown order."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+
+from conch import __version__
+from conch.backends.registry import BackendRegistry
+from conch.config.serve_options import ServeOptions
+from conch.core.api import LogSettings, ServerMetadata
+from conch.core.clock import SystemClock
+from conch.core.lifecycle import Lifecycle
+from conch.core.loading import Loader, LoadOptions
+from conch.core.log_settings import LogControl
+from conch.core.metrics import CustomMetrics
+from conch.core.server import EXTENSIONS, InferenceServer
+from conch.errors import ConchError
+from conch.inference import InferRequest, Parameter
+from conch.tensor import DataType, Tensor
+from conch.tensor.datatype import DATATYPE_BY_NAME
+from conch.wire.grpc.server import GrpcOptions, GrpcServer
+from conch.wire.http.server import HttpOptions, HttpServer, MetricsServer
+from conch.wire.prometheus import MetricsRenderer
+
+logger = logging.getLogger("conch.app")
+
+Infer = Callable[[Mapping[str, np.ndarray], Mapping[str, Parameter]], Awaitable[dict[str, np.ndarray]]]
+
+
+class StartupError(Exception):
+    """The server cannot start; the text says why and what to do."""
+
+
+def serve(options: ServeOptions) -> int:
+    """Run the server until SIGTERM or SIGINT.
+
+    Returns:
+        The exit code: 0 after a graceful stop, 1 when the server could not start.
+    """
+    try:
+        logs = _install_logs(options)
+        with asyncio.Runner(loop_factory=_new_event_loop()) as runner:
+            return runner.run(_Application(options, logs).run())
+    except StartupError as error:
+        print(f"error: creating server: {error}", file=sys.stderr)
+        return 1
+
+
+def _new_event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # not built for every platform; the standard loop serves, more slowly
+        return None
+    return uvloop.new_event_loop
+
+
+def _install_logs(options: ServeOptions) -> LogControl:
+    from conch.core import log_settings
+
+    settings = LogSettings(
+        log_file=options.log_file,
+        log_info=options.log_info,
+        log_warning=options.log_warning,
+        log_error=options.log_error,
+        log_verbose_level=options.log_verbose,
+        log_format=options.log_format,
+    )
+    try:
+        return log_settings.install(settings)
+    except OSError as error:
+        raise StartupError(f"cannot open --log-file {options.log_file}: {error}") from error
+
+
+class _Application:
+    """One running server: core, listeners and signals."""
+
+    def __init__(self, options: ServeOptions, logs: LogControl) -> None:
+        self._options = options
+        self._logs = logs
+        self._stop = asyncio.Event()
+        self._signals = 0
+
+    async def run(self) -> int:
+        options = self._options
+        for repository in options.model_repository:
+            if not repository.is_dir():
+                raise StartupError(
+                    f"model repository '{repository}' is not a directory; try: conch deploy MODEL --model-repository "
+                    f"{repository}"
+                )
+        server = build_server(options, self._logs)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        listeners = self._listeners(server)
+        try:
+            return await self._run(server, listeners)
+        finally:
+            await asyncio.gather(*(listener.close() for listener in listeners))
+
+    async def _run(self, server: InferenceServer, listeners: list[HttpServer | GrpcServer | MetricsServer]) -> int:
+        options = self._options
+        for listener in listeners:
+            try:
+                await listener.start()
+            except OSError as error:
+                raise StartupError(f"{_describe(listener)} cannot start: {error}; choose another port") from error
+            logger.info("Started %s", _describe(listener))
+        loading = asyncio.create_task(_load_initial_models(server, options))
+        stopping = asyncio.create_task(self._stop.wait())
+        await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
+        poller: asyncio.Task[None] | None = None
+        code = 0
+        if loading.done():
+            loading.result()
+            print(model_table(server), file=sys.stderr, flush=True)
+            if options.exit_on_error and not server.lifecycle.all_ready():
+                print("error: creating server: Internal - failed to load all models", file=sys.stderr)
+                code = 1
+            else:
+                server.mark_started()
+                _tune_garbage_collector()
+                logger.info("conch %s is ready (process %d)", __version__, os.getpid())
+                if options.model_control_mode == "poll":
+                    poller = asyncio.create_task(server.lifecycle.poll(options.repository_poll_secs))
+                await stopping
+        for task in (loading, stopping, poller):
+            if task is not None:
+                task.cancel()
+        await asyncio.gather(*(t for t in (loading, stopping, poller) if t is not None), return_exceptions=True)
+        await self._shut_down(server, listeners)
+        return code
+
+    async def _shut_down(
+        self, server: InferenceServer, listeners: list[HttpServer | GrpcServer | MetricsServer]
+    ) -> None:
+        timeout_s = self._options.exit_timeout_secs
+        drains = [listener.drain(timeout_s) for listener in listeners]
+        await asyncio.gather(server.stop(timeout_s), *drains)
+
+    def _listeners(self, server: InferenceServer) -> list[HttpServer | GrpcServer | MetricsServer]:
+        options = self._options
+        listeners: list[HttpServer | GrpcServer | MetricsServer] = []
+        if options.allow_grpc:
+            listeners.append(GrpcServer(server, grpc_options(options)))
+        if options.allow_http:
+            listeners.append(HttpServer(server, http_options(options)))
+        if options.allow_metrics:
+            renderer = MetricsRenderer(server, cpu_metrics=options.allow_cpu_metrics)
+            host = options.metrics_address or options.http_address
+            listeners.append(MetricsServer(renderer.render, host, options.metrics_port))
+        return listeners
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            logger.error("second signal: exiting at once")
+            os._exit(128 + number)
+        logger.info("Signal (%d) received.", number)
+        self._stop.set()
+
+
+def build_server(options: ServeOptions, logs: LogControl) -> InferenceServer:
+    """The core with its backends, without any listener. Must be called on the event loop."""
+    clock = SystemClock()
+    metrics = CustomMetrics()
+    load_options = LoadOptions(
+        auto_complete=not options.disable_auto_complete_config,
+        config_name=options.model_config_name,
+        backend_settings=options.backend_config,
+        gpu_count=visible_gpu_count(),
+        retry_count=options.model_load_retry_count,
+    )
+    loader = Loader(BackendRegistry().find, load_options, metrics, clock)
+    lifecycle = Lifecycle(options.model_repository, loader, clock, options.model_load_thread_count)
+    return InferenceServer(
+        ServerMetadata(options.id, __version__, EXTENSIONS),
+        lifecycle,
+        metrics,
+        logs,
+        control=options.model_control_mode,
+        strict_readiness=options.strict_readiness,
+    )
+
+
+async def _load_initial_models(server: InferenceServer, options: ServeOptions) -> None:
+    if options.model_control_mode != "explicit" or "*" in options.load_model:
+        await server.lifecycle.load_all()
+    else:
+        await server.lifecycle.load_named(options.load_model)
+
+
+def model_table(server: InferenceServer) -> str:
+    """The models and their states as Triton prints them at start."""
+    rows = [("Model", "Version", "Status")]
+    for name, versions in sorted(server.lifecycle.states().items()):
+        for version, state in sorted(versions.items()):
+            rows.append((name, str(version), f"{state.state}: {state.reason}" if state.reason else state.state))
+    rows = [(name, version, status.splitlines()[0]) for name, version, status in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    rule = "+" + "+".join("-" * (width + 2) for width in widths) + "+"
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    return "\n".join(["", rule, lines[0], rule, *lines[1:], *([rule] if len(lines) > 1 else [])])
+
+
+def visible_gpu_count() -> int:
+    """NVIDIA GPUs that this process may use, read from the driver's own list (no CUDA library is loaded)."""
+    drivers = Path("/proc/driver/nvidia/gpus")
+    present = len(list(drivers.iterdir())) if drivers.is_dir() else 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return present
+    chosen = [device for device in visible.split(",") if device.strip() and device.strip() != "-1"]
+    return min(present, len(chosen))
+
+
+def _tune_garbage_collector() -> None:
+    """What start-up made lives for ever: take it out of the collector's sight, and collect less often.
+
+    The serving path makes no reference cycles of its own; the default threshold of 700 allocations would scan many
+    times a second for nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+def _describe(listener: HttpServer | GrpcServer | MetricsServer) -> str:
+    names = {HttpServer: "HTTPService", GrpcServer: "GRPCInferenceService", MetricsServer: "Metrics Service"}
+    return f"{names[type(listener)]} at {listener.host}:{listener.port}"
+
+
+@asynccontextmanager
+async def loaded_model(repository: Path, name: str) -> AsyncIterator[Infer]:
+    """One model of a repository, loaded in this process without any listener.
+
+    Yields:
+        An async callable (inputs by name, request parameters) -> outputs by name. Arrays of strings or bytes go to and
+        come from BYTES tensors.
+
+    Raises:
+        ConchError: the model does not load.
+    """
+    options = ServeOptions(model_repository=(repository,), model_control_mode="explicit")
+    server = build_server(options, LogControl(LogSettings("", True, True, True, 0, "default")))
+    try:
+        await server.lifecycle.load(name)
+        server.mark_started()
+        yield _infer_with(server, name)
+    finally:
+        await server.stop(timeout_s=options.exit_timeout_secs)
+
+
+def _infer_with(server: InferenceServer, name: str) -> Infer:
+    datatypes = {spec.name: spec.data_type for spec in server.model(name, "").config.input}
+
+    async def infer(inputs: Mapping[str, np.ndarray], parameters: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
+        unknown = set(inputs) - set(datatypes)
+        if unknown:
+            raise ConchError(f"model '{name}' has no input {sorted(unknown)}; it has {sorted(datatypes)}")
+        tensors = tuple(Tensor.from_numpy(key, array, datatypes[key]) for key, array in inputs.items())
+        response = await server.infer(InferRequest(name, "", tensors, parameters=parameters))
+        return {tensor.name: tensor.as_numpy() for tensor in response.outputs}
+
+    return infer

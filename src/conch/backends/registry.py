@@ -1,0 +1,43 @@
+"""Backend names to backends, through the entry-point group `conch.backends`: third parties add theirs there."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import cast
+
+from conch.backend_api import Backend
+from conch.errors import InvalidArgumentError
+
+GROUP = "conch.backends"
+
+
+class BackendRegistry:
+    """Constructs each backend once, at its first use, so that an engine nobody uses is never imported."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, EntryPoint] = {entry.name: entry for entry in entry_points(group=GROUP)}
+        self._backends: dict[str, Backend] = {}
+
+    def find(self, name: str) -> Backend:
+        """The backend of that name.
+
+        Raises:
+            InvalidArgumentError: none is installed under it; the text lists those that are.
+        """
+        backend = self._backends.get(name)
+        if backend is not None:
+            return backend
+        entry = self._entries.get(name)
+        if entry is None:
+            available = ", ".join(f"'{known}'" for known in sorted(self._entries))
+            raise InvalidArgumentError(
+                f"unable to find backend '{name}': field 'backend' must name an installed one ({available})"
+            )
+        try:
+            backend = cast("Backend", entry.load()())
+        except ImportError as error:
+            raise InvalidArgumentError(
+                f"backend '{name}' cannot be imported: {error}; try: pip install 'conch[all]'"
+            ) from error
+        self._backends[name] = backend
+        return backend

@@ -1,0 +1,146 @@
+"""One loaded version of a model: checks requests, schedules them, makes responses out of what the backend answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+
+from conch.backend_api import Instance, Output
+from conch.config.schema import ModelConfig
+from conch.core.api import ModelMetadata, ModelStatistics, TensorMetadata
+from conch.core.clock import Clock
+from conch.core.queue import Pending, RequestFuture
+from conch.core.scheduler import Scheduler
+from conch.core.stats import ModelStats
+from conch.core.validation import RequestRules, reshape_dims
+from conch.errors import InternalError
+from conch.inference import InferRequest, InferResponse
+from conch.tensor import Tensor
+
+logger = logging.getLogger("conch.core.model")
+
+
+class Model:
+    """A version that serves. Created with its instances loaded; `close` frees them."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        version: int,
+        directory: Path,
+        instances: Sequence[tuple[str, Instance]],
+        clock: Clock,
+        stats: ModelStats | None = None,
+    ) -> None:
+        self.config = config
+        self.version = version
+        self.stats = stats or ModelStats()
+        self._directory = directory
+        self._version_text = str(version)
+        self._rules = RequestRules(config)
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._scheduler = Scheduler(config, instances, self.stats, self._respond, clock)
+        self._output_reshapes = {spec.name: (spec.reshape, spec.dims) for spec in config.output if spec.reshape}
+
+    def infer(self, request: InferRequest) -> RequestFuture:
+        """Check and schedule one request.
+
+        Raises:
+            InvalidArgumentError: it does not fit the configuration.
+            RejectedError, UnavailableError: it cannot be queued.
+        """
+        checked = self._rules.check(request)
+        future = RequestFuture(loop=self._loop)
+        self._scheduler.submit(
+            Pending(checked.request, future, checked.batch_size, checked.shape_key, self._clock.monotonic_ns())
+        )
+        return future
+
+    @property
+    def healthy(self) -> bool:
+        """Whether an instance is up."""
+        return self._scheduler.healthy
+
+    @property
+    def in_flight(self) -> int:
+        """Requests accepted and not yet answered."""
+        return self._scheduler.in_flight
+
+    async def drain(self) -> None:
+        """Wait until all accepted requests are answered."""
+        await self._scheduler.drain()
+
+    async def close(self) -> None:
+        """Fail what still waits and free the instances."""
+        await self._scheduler.close()
+
+    def label(self, output: str, index: int) -> str:
+        """The class label of an index, "" without one."""
+        labels = self._labels.get(output, ())
+        return labels[index] if index < len(labels) else ""
+
+    @cached_property
+    def _labels(self) -> Mapping[str, Sequence[str]]:
+        found: dict[str, Sequence[str]] = {}
+        for spec in self.config.output:
+            if spec.label_filename:
+                lines = (self._directory / spec.label_filename).read_text(encoding="utf-8").splitlines()
+                found[spec.name] = [line.strip() for line in lines]
+        return found
+
+    def check_labels(self) -> None:
+        """Read the label files now, so that a missing one fails the load and not a request.
+
+        Raises:
+            InternalError: a label file cannot be read.
+        """
+        try:
+            _ = self._labels
+        except (OSError, UnicodeDecodeError) as error:
+            raise InternalError(f"failed to read the label_filename of model '{self.config.name}': {error}") from error
+
+    def metadata(self, versions: Sequence[int]) -> ModelMetadata:
+        """The model as clients see it."""
+        batch = (-1,) if self.config.max_batch_size else ()
+        return ModelMetadata(
+            name=self.config.name,
+            versions=tuple(map(str, versions)),
+            platform=self.config.platform or self.config.backend,
+            inputs=tuple(TensorMetadata(s.name, s.data_type.value, batch + s.dims) for s in self.config.input),
+            outputs=tuple(TensorMetadata(s.name, s.data_type.value, batch + s.dims) for s in self.config.output),
+        )
+
+    def statistics(self) -> ModelStatistics:
+        """What it has done so far."""
+        return self.stats.snapshot(self.config.name, self.version)
+
+    def _respond(self, pending: Pending, output: Output) -> InferResponse:
+        request = pending.request
+        tensors = output.tensors
+        if request.outputs:
+            by_name = {tensor.name: tensor for tensor in tensors}
+            tensors = tuple(by_name[asked.name] for asked in request.outputs if asked.name in by_name)
+        if self._output_reshapes:
+            tensors = tuple(map(self._reshaped, tensors))
+        return InferResponse(self.config.name, self._version_text, request.id, tensors, output.parameters)
+
+    def _reshaped(self, tensor: Tensor) -> Tensor:
+        reshape = self._output_reshapes.get(tensor.name)
+        if reshape is None:
+            return tensor
+        first = 1 if self.config.max_batch_size else 0
+        source, target = reshape
+        body = tensor.shape[first:]
+        if len(body) != len(source) or any(dim not in (-1, size) for dim, size in zip(source, body, strict=True)):
+            raise InternalError(
+                f"model '{self.config.name}' made output '{tensor.name}' of shape {list(body)}, its reshape expects "
+                f"{list(source)}"
+            )
+        shape = tensor.shape[:first] + reshape_dims(body, source, target)
+        return msgspec.structs.replace(tensor, shape=shape)

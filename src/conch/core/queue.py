@@ -1,0 +1,184 @@
+"""Requests waiting for an instance: priority levels, limits and time-outs, as Triton's priority queue has them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+
+from conch.config.schema import DynamicBatching, QueuePolicy
+from conch.errors import ConchError, RejectedError
+from conch.inference import InferRequest, InferResponse
+
+
+class RequestFuture(asyncio.Future[InferResponse]):
+    """The future of one request; tells its scheduler when the client gives up.
+
+    A hook on `cancel` rather than a done callback: callbacks would cost every request a turn of the event loop.
+    """
+
+    on_cancel: Callable[[], None]
+
+    def cancel(self, msg: object = None) -> bool:
+        """Cancel the request; False when it is settled already."""
+        if not super().cancel(msg):
+            return False
+        self.on_cancel()
+        return True
+
+
+class Pending:
+    """A request on its way through the scheduler.
+
+    Attributes:
+        future: settled exactly once with the response or the error; cancelled when the client gives up.
+        deadline_ns: when its queue time-out expires; 0 for never.
+        outcome: with preserve_ordering, what it ended with while it waits for those before it.
+        ordered: whether it stands in the order that preserve_ordering keeps.
+    """
+
+    __slots__ = ("batch_size", "deadline_ns", "enqueued_ns", "future", "ordered", "outcome", "request", "shape_key")
+
+    def __init__(
+        self,
+        request: InferRequest,
+        future: RequestFuture,
+        batch_size: int,
+        shape_key: Hashable,
+        enqueued_ns: int,
+    ) -> None:
+        self.request = request
+        self.future = future
+        self.batch_size = batch_size
+        self.shape_key = shape_key
+        self.enqueued_ns = enqueued_ns
+        self.deadline_ns = 0
+        self.outcome: InferResponse | ConchError | None = None
+        self.ordered = False
+
+
+class _Level:
+    """One priority level: those in time, and behind them those that `DELAY` moved back."""
+
+    __slots__ = ("delayed", "policy", "waiting")
+
+    def __init__(self, policy: QueuePolicy) -> None:
+        self.policy = policy
+        self.waiting: deque[Pending] = deque()
+        self.delayed: deque[Pending] = deque()
+
+    def size(self) -> int:
+        return len(self.waiting) + len(self.delayed)
+
+
+class RequestQueue:
+    """Waiting requests in the order in which they should be sent.
+
+    Without `batching` (the direct scheduler) there is one level without limit or time-out.
+    """
+
+    def __init__(self, batching: DynamicBatching | None) -> None:
+        self._size = 0
+        self._timed = 0
+        if batching is None:
+            self._levels = [_Level(QueuePolicy())]
+            self._default_level = 1
+            return
+        policies = batching.priority_queue_policy
+        self._levels = [
+            _Level(policies.get(level, batching.default_queue_policy))
+            for level in range(1, max(1, batching.priority_levels) + 1)
+        ]
+        self._default_level = batching.default_priority_level or 1
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[Pending]:
+        if len(self._levels) == 1 and not self._levels[0].delayed:
+            return iter(self._levels[0].waiting)
+        return (pending for level in self._levels for part in (level.waiting, level.delayed) for pending in part)
+
+    def push(self, pending: Pending) -> None:
+        """Queue a request at its priority (an unknown priority takes the default level).
+
+        Raises:
+            RejectedError: the level's `max_queue_size` is reached.
+        """
+        request = pending.request
+        number = request.priority if 0 < request.priority <= len(self._levels) else self._default_level
+        level = self._levels[number - 1]
+        policy = level.policy
+        if policy.max_queue_size and level.size() >= policy.max_queue_size:
+            raise RejectedError(f"{_request_prefix(request)}Exceeds maximum queue size")
+        timeout_us = policy.default_timeout_microseconds
+        if policy.allow_timeout_override and (not timeout_us or 0 < request.timeout_us < timeout_us):
+            timeout_us = request.timeout_us
+        if timeout_us:
+            pending.deadline_ns = pending.enqueued_ns + timeout_us * 1000
+            self._timed += 1
+        level.waiting.append(pending)
+        self._size += 1
+
+    def take(self, count: int) -> list[Pending]:
+        """Remove and return the first `count` requests."""
+        taken: list[Pending] = []
+        for level in self._levels:
+            for part in (level.waiting, level.delayed):
+                while part and len(taken) < count:
+                    pending = part.popleft()
+                    if pending.deadline_ns and part is level.waiting:
+                        self._timed -= 1
+                    taken.append(pending)
+        self._size -= len(taken)
+        return taken
+
+    def expire(self, now_ns: int) -> list[Pending]:
+        """Apply time-outs: returns the requests to reject; those of a DELAY level move behind their level's others."""
+        if not self._timed:
+            return []
+        rejected: list[Pending] = []
+        for level in self._levels:
+            if not any(0 < pending.deadline_ns <= now_ns for pending in level.waiting):
+                continue
+            kept: deque[Pending] = deque()
+            for pending in level.waiting:
+                if not 0 < pending.deadline_ns <= now_ns:
+                    kept.append(pending)
+                    continue
+                self._timed -= 1
+                if level.policy.timeout_action == "DELAY":
+                    level.delayed.append(pending)
+                else:
+                    rejected.append(pending)
+            level.waiting = kept
+        self._size -= len(rejected)
+        return rejected
+
+    def next_deadline_ns(self) -> int:
+        """The earliest time-out still to come; 0 for none."""
+        if not self._timed:
+            return 0
+        return min(
+            (pending.deadline_ns for level in self._levels for pending in level.waiting if pending.deadline_ns),
+            default=0,
+        )
+
+    def discard_settled(self) -> list[Pending]:
+        """Remove and return the requests whose future is done already (clients that gave up)."""
+        gone: list[Pending] = []
+        for level in self._levels:
+            for name in ("waiting", "delayed"):
+                part: deque[Pending] = getattr(level, name)
+                if any(pending.future.done() for pending in part):
+                    done = [pending for pending in part if pending.future.done()]
+                    if name == "waiting":
+                        self._timed -= sum(1 for pending in done if pending.deadline_ns)
+                    setattr(level, name, deque(pending for pending in part if not pending.future.done()))
+                    gone += done
+        self._size -= len(gone)
+        return gone
+
+
+def _request_prefix(request: InferRequest) -> str:
+    return f"[request id: {request.id or '<id_unknown>'}] "

@@ -1,0 +1,324 @@
+"""Brings waiting requests to idle instances: the direct scheduler and the dynamic batcher.
+
+Everything runs in callbacks on the event loop, whose thread alone touches this state: there are no locks. Decisions
+come from `plan_batch`; this module only acts on them. A request ends exactly once: with its response, an error, a
+time-out, or because its client gave up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from conch.backend_api import BatchResult, Instance, Output
+from conch.config.schema import ModelConfig
+from conch.core.batching import BatchPolicy, plan_batch
+from conch.core.clock import Clock, Timer
+from conch.core.queue import Pending, RequestQueue
+from conch.core.stats import ModelStats
+from conch.errors import (
+    BackendError,
+    ConchError,
+    FailureReason,
+    InstanceDiedError,
+    InternalError,
+    RejectedError,
+    UnavailableError,
+)
+from conch.inference import InferResponse
+
+logger = logging.getLogger("conch.core.scheduler")
+
+#: Seconds before the 1st, 2nd, ... attempt to bring a dead instance back; the last one repeats.
+RESTART_BACKOFF_S: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+#: An instance that served this long since its last restart starts again from the first back-off.
+HEALTHY_AFTER_NS = 30_000_000_000
+
+
+class _Worker:
+    """An instance and what the scheduler remembers of it."""
+
+    __slots__ = ("attempts", "instance", "label", "revived_ns")
+
+    def __init__(self, instance: Instance, label: str) -> None:
+        self.instance = instance
+        self.label = label
+        self.attempts = 0
+        self.revived_ns = 0
+
+
+class Scheduler:
+    """Owns a model version's queue and instances.
+
+    Args:
+        respond: makes the response to a request out of what the backend answered; its errors become the request's.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        instances: Sequence[tuple[str, Instance]],
+        stats: ModelStats,
+        respond: Callable[[Pending, Output], InferResponse],
+        clock: Clock,
+    ) -> None:
+        batching = config.dynamic_batching
+        self._policy = BatchPolicy.of(config.max_batch_size, batching) if batching and config.max_batch_size else None
+        self._ordered = bool(batching and batching.preserve_ordering)
+        self._queue = RequestQueue(batching)
+        self._stats = stats
+        self._respond = respond
+        self._clock = clock
+        self._workers = [_Worker(instance, label) for label, instance in instances]
+        self._idle = list(self._workers)
+        self._broken: dict[_Worker, ConchError] = {}
+        self._order: deque[Pending] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._dispatch_planned = False
+        self._timer: Timer | None = None
+        self._timer_ns = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._unsettled = 0
+        self._drained: asyncio.Future[None] | None = None
+        self._closed = False
+
+    @property
+    def in_flight(self) -> int:
+        """Requests submitted and not yet settled."""
+        return self._unsettled
+
+    @property
+    def healthy(self) -> bool:
+        """Whether at least one instance can execute."""
+        return len(self._broken) < len(self._workers)
+
+    def submit(self, pending: Pending) -> None:
+        """Take a request; its future is settled later.
+
+        Raises:
+            RejectedError: its queue is full.
+            UnavailableError: the scheduler is closed.
+            BackendError: every instance is down and did not come back at the last attempt.
+        """
+        if self._closed:
+            raise UnavailableError(
+                "Server is stopping, scheduler for model has stopped accepting new inference requests"
+            )
+        if self._broken and len(self._broken) == len(self._workers):
+            error = next(iter(self._broken.values()))
+            raise BackendError(error.message, error.code)
+        try:
+            self._queue.push(pending)
+        except RejectedError as error:
+            self._stats.record_failure(error.reason, 0)
+            raise
+        self._stats.pending_count += 1
+        self._unsettled += 1
+        if self._idle and not self._dispatch_planned:
+            self._dispatch_planned = True
+            self._loop.call_soon(self._dispatch)
+        elif pending.deadline_ns and not self._idle:
+            self._arm_timer(pending.deadline_ns)
+        pending.future.on_cancel = self._on_cancel
+
+    async def drain(self) -> None:
+        """Wait until every submitted request has ended."""
+        while self._unsettled:
+            if self._drained is None:
+                self._drained = self._loop.create_future()
+            await asyncio.shield(self._drained)
+
+    async def close(self) -> None:
+        """Refuse what still waits, stop restarting, close the instances. Requests being executed are failed."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        error = UnavailableError("Server is stopping, the request was not executed")
+        for pending in self._queue.take(len(self._queue)):
+            self._stats.pending_count -= 1
+            self._fail(pending, error)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(worker.instance.close() for worker in self._workers))
+
+    def _on_cancel(self) -> None:
+        for pending in self._queue.discard_settled():
+            self._stats.pending_count -= 1
+            self._stats.record_failure(FailureReason.CANCELED, self._clock.monotonic_ns() - pending.enqueued_ns)
+            self._ended(pending)
+
+    def _dispatch(self) -> None:
+        """Send batches to idle instances until nothing may be sent; then set the timer for what comes next."""
+        self._dispatch_planned = False
+        queue = self._queue
+        now_ns = self._clock.monotonic_ns()
+        for pending in queue.expire(now_ns):
+            self._stats.pending_count -= 1
+            text = f"[request id: {pending.request.id or '<id_unknown>'}] Request timeout expired"
+            self._fail(pending, RejectedError(text))
+        wake_ns = queue.next_deadline_ns()
+        while self._idle and len(queue):
+            if self._policy is None:
+                count = 1
+            else:
+                decision = plan_batch(queue, self._policy, now_ns)
+                count = decision.take
+                if count == 0:
+                    wake_ns = min(wake_ns or decision.wait_until_ns, decision.wait_until_ns)
+                    break
+            batch = queue.take(count)
+            self._stats.pending_count -= len(batch)
+            self._execute(self._idle.pop(), batch, now_ns)
+        if wake_ns and len(queue):
+            self._arm_timer(wake_ns)
+
+    def _arm_timer(self, at_ns: int) -> None:
+        if self._timer is not None:
+            if self._timer_ns <= at_ns:
+                return
+            self._timer.cancel()
+        self._timer_ns = at_ns
+        self._timer = self._clock.call_at(at_ns, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._dispatch()
+
+    def _execute(self, worker: _Worker, batch: list[Pending], now_ns: int) -> None:
+        if self._ordered:
+            for pending in batch:
+                pending.ordered = True
+            self._order.extend(batch)
+        try:
+            running = asyncio.ensure_future(worker.instance.execute([pending.request for pending in batch]))
+        except ConchError as error:
+            self._loop.call_soon(self._settle_failed_batch, worker, batch, error)
+            return
+        running.add_done_callback(lambda done: self._on_executed(worker, batch, now_ns, done))
+
+    def _on_executed(
+        self, worker: _Worker, batch: list[Pending], started_ns: int, done: asyncio.Future[BatchResult]
+    ) -> None:
+        if done.cancelled():
+            self._settle_failed_batch(worker, batch, InternalError("execution was cancelled by the server"))
+            return
+        error = done.exception()
+        if error is not None:
+            if not isinstance(error, ConchError):
+                logger.error("instance %s failed unexpectedly", worker.label, exc_info=error)
+                error = InternalError(f"instance '{worker.label}' failed: {error}")
+            self._settle_failed_batch(worker, batch, error)
+            return
+        # The instance gets its next batch before this one is answered: it computes while the answers are encoded.
+        self._idle.append(worker)
+        if len(self._queue):
+            self._dispatch()
+        self._settle_batch(batch, started_ns, done.result())
+
+    def _settle_batch(self, batch: list[Pending], started_ns: int, result: BatchResult) -> None:
+        now_ns = self._clock.monotonic_ns()
+        compute = (result.compute_input_ns, result.compute_infer_ns, result.compute_output_ns)
+        stats = self._stats
+        stats.record_execution(sum(pending.batch_size for pending in batch), compute, self._clock.epoch_ms())
+        if len(result.outputs) != len(batch):
+            text = f"model answered {len(result.outputs)} of {len(batch)} requests"
+            for pending in batch:
+                self._fail(pending, BackendError(text))
+            return
+        for pending, output in zip(batch, result.outputs, strict=True):
+            if isinstance(output, ConchError):
+                self._fail(pending, output)
+                continue
+            try:
+                response = self._respond(pending, output)
+            except ConchError as error:
+                self._fail(pending, error)
+                continue
+            stats.record_success(
+                pending.batch_size, now_ns - pending.enqueued_ns, started_ns - pending.enqueued_ns, compute
+            )
+            self._finish(pending, response)
+
+    def _settle_failed_batch(self, worker: _Worker, batch: list[Pending], error: ConchError) -> None:
+        if isinstance(error, InstanceDiedError):
+            logger.error("%s (%d requests failed with it); restarting", error.message, len(batch))
+            self._start_revival(worker, error)
+        else:
+            self._idle.append(worker)
+        for pending in batch:
+            self._fail(pending, error)
+        if len(self._queue) and self._idle:
+            self._dispatch()
+
+    def _fail(self, pending: Pending, error: ConchError) -> None:
+        self._stats.record_failure(error.reason, self._clock.monotonic_ns() - pending.enqueued_ns)
+        self._finish(pending, error)
+
+    def _finish(self, pending: Pending, outcome: InferResponse | ConchError) -> None:
+        """Settle a request, or with preserve_ordering hold its outcome until those before it are settled."""
+        if not pending.ordered:
+            self._settle(pending, outcome)
+            return
+        pending.outcome = outcome
+        while self._order and (first := self._order[0].outcome) is not None:
+            self._settle(self._order.popleft(), first)
+
+    def _settle(self, pending: Pending, outcome: InferResponse | ConchError) -> None:
+        future = pending.future
+        if not future.done():
+            if isinstance(outcome, InferResponse):
+                future.set_result(outcome)
+            else:
+                future.set_exception(outcome)
+        self._ended(pending)
+
+    def _ended(self, pending: Pending) -> None:
+        self._unsettled -= 1
+        if not self._unsettled and self._drained is not None:
+            self._drained.set_result(None)
+            self._drained = None
+
+    def _start_revival(self, worker: _Worker, error: ConchError) -> None:
+        if self._closed:
+            return
+        self._stats.restart_count += 1
+        if worker.attempts and self._clock.monotonic_ns() - worker.revived_ns > HEALTHY_AFTER_NS:
+            worker.attempts = 0
+        task = self._loop.create_task(self._revive(worker, error))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _revive(self, worker: _Worker, error: ConchError) -> None:
+        """Restart with back-off until it succeeds. What waits goes on waiting during the first attempt only."""
+        while True:
+            delay_s = RESTART_BACKOFF_S[min(worker.attempts, len(RESTART_BACKOFF_S) - 1)]
+            if worker.attempts:
+                self._mark_broken(worker, error)
+            worker.attempts += 1
+            if delay_s:
+                logger.warning("instance %s is restarted in %.1f s", worker.label, delay_s)
+                await self._clock.sleep(delay_s)
+            try:
+                await worker.instance.restart()
+            except ConchError as failure:
+                logger.error("instance %s did not restart: %s", worker.label, failure.message)
+                error = failure
+                continue
+            break
+        self._broken.pop(worker, None)
+        worker.revived_ns = self._clock.monotonic_ns()
+        logger.info("instance %s is back after %d attempt(s)", worker.label, worker.attempts)
+        self._idle.append(worker)
+        self._dispatch()
+
+    def _mark_broken(self, worker: _Worker, error: ConchError) -> None:
+        self._broken[worker] = error
+        if self.healthy:
+            return
+        for pending in self._queue.take(len(self._queue)):
+            self._stats.pending_count -= 1
+            self._fail(pending, BackendError(error.message, error.code))

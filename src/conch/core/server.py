@@ -1,0 +1,184 @@
+"""The server as both wires call it: look-ups, statistics, inference, model control. Knows no protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+
+from conch.core.api import LogSettings, ModelIndexEntry, ModelMetadata, ModelStatistics, ServerMetadata
+from conch.core.lifecycle import Lifecycle
+from conch.core.log_settings import LogControl
+from conch.core.metrics import CustomMetrics
+from conch.core.model import Model
+from conch.core.queue import RequestFuture
+from conch.errors import ConchError, InvalidArgumentError, UnavailableError
+from conch.inference import InferRequest
+
+logger = logging.getLogger("conch.core.server")
+
+#: The extensions of the protocol that this server speaks.
+EXTENSIONS = (
+    "classification",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "schedule_policy",
+    "model_configuration",
+    "binary_tensor_data",
+    "parameters",
+    "statistics",
+    "logging",
+)
+
+
+class InferenceServer:
+    """The facade over lifecycle and models; implements `conch.core.api.ServerApi`.
+
+    Args:
+        control: "none", "poll" or "explicit": who may change which models are loaded.
+        strict_readiness: whether one model that is not ready makes the server not ready.
+    """
+
+    def __init__(
+        self,
+        metadata: ServerMetadata,
+        lifecycle: Lifecycle,
+        metrics: CustomMetrics,
+        logs: LogControl,
+        *,
+        control: str = "none",
+        strict_readiness: bool = True,
+    ) -> None:
+        self._metadata = metadata
+        self._lifecycle = lifecycle
+        self._metrics = metrics
+        self._logs = logs
+        self._control = control
+        self._strict_readiness = strict_readiness
+        self._started = False
+        self._stopping = False
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        """The models and their states."""
+        return self._lifecycle
+
+    @property
+    def custom_metrics(self) -> CustomMetrics:
+        """What models report of themselves."""
+        return self._metrics
+
+    def mark_started(self) -> None:
+        """The start-up models have been tried: readiness may now be answered."""
+        self._started = True
+
+    def is_live(self) -> bool:
+        """Whether the process answers at all."""
+        return True
+
+    def is_ready(self) -> bool:
+        """Whether requests will be served."""
+        if not self._started or self._stopping:
+            return False
+        return not self._strict_readiness or self._lifecycle.all_ready()
+
+    def is_model_ready(self, name: str, version: str) -> bool:
+        """Whether that version (any for "") can answer."""
+        if self._stopping:
+            return False
+        try:
+            return self._lifecycle.find(name, version).healthy
+        except InvalidArgumentError:
+            raise
+        except ConchError:
+            return False
+
+    def metadata(self) -> ServerMetadata:
+        """Name, version, extensions."""
+        return self._metadata
+
+    def model(self, name: str, version: str) -> Model:
+        """The version a client means."""
+        return self._lifecycle.find(name, version)
+
+    def model_metadata(self, name: str, version: str) -> ModelMetadata:
+        """Inputs, outputs and ready versions; of one version only when the client named it."""
+        model = self._lifecycle.find(name, version)
+        return model.metadata([model.version] if version else self._lifecycle.versions(name))
+
+    def models(self) -> Iterable[Model]:
+        """Every ready model version."""
+        return self._lifecycle.models()
+
+    def statistics(self, name: str, version: str) -> Sequence[ModelStatistics]:
+        """Statistics of the versions that match.
+
+        Raises:
+            InvalidArgumentError: no such model or version.
+        """
+        if not name:
+            return [model.statistics() for model in self._lifecycle.models()]
+        versions = self._lifecycle.versions(name)
+        if not versions:
+            raise InvalidArgumentError(f"requested model '{name}' is not available")
+        if version:
+            try:
+                return [self._lifecycle.find(name, version).statistics()]
+            except ConchError as error:
+                raise InvalidArgumentError(
+                    f"requested model version is not available for '{name}' version {version}"
+                ) from error
+        return [self._lifecycle.find(name, str(number)).statistics() for number in versions]
+
+    def infer(self, request: InferRequest) -> RequestFuture:
+        """Check, schedule and answer one request."""
+        if self._stopping:
+            raise UnavailableError("Server is stopping, the request was not accepted")
+        return self._lifecycle.find(request.model_name, request.model_version).infer(request)
+
+    async def load_model(self, name: str, config: str | None, files: Mapping[str, bytes]) -> None:
+        """Load or reload a model for a client."""
+        self._require_explicit()
+        await self._lifecycle.load(name, config, files)
+
+    async def unload_model(self, name: str, unload_dependents: bool) -> None:
+        """Unload a model for a client. Nothing depends on a model yet, so `unload_dependents` changes nothing."""
+        self._require_explicit()
+        await self._lifecycle.unload(name)
+
+    def _require_explicit(self) -> None:
+        if self._control != "explicit":
+            raise UnavailableError("explicit model load / unload is not allowed if polling is enabled")
+
+    def repository_index(self, ready: bool) -> Sequence[ModelIndexEntry]:
+        """Every model of the repositories."""
+        return self._lifecycle.index(ready)
+
+    def log_settings(self) -> LogSettings:
+        """The log settings in force."""
+        return self._logs.settings
+
+    def update_log_settings(self, changes: Mapping[str, bool | int | str]) -> LogSettings:
+        """Change log settings."""
+        return self._logs.update(changes)
+
+    async def stop(self, timeout_s: float) -> bool:
+        """Accept nothing more, answer what is in flight for at most `timeout_s`, finalize all models.
+
+        Returns:
+            Whether everything in flight was answered.
+        """
+        self._stopping = True
+        logger.info("Waiting for in-flight requests to complete.")
+        models = list(self._lifecycle.models())
+        drained = True
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.gather(*(model.drain() for model in models))
+        except TimeoutError:
+            drained = False
+            for name, count in self._lifecycle.in_flight().items():
+                logger.warning("%s has %d in-flight inferences", name, count)
+        logger.info("All models are stopped, unloading models")
+        await self._lifecycle.stop()
+        return drained

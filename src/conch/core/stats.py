@@ -1,0 +1,137 @@
+"""What a model version has done so far: plain counters, updated on the event loop, read by statistics and metrics."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+
+from conch.core.api import BatchStat, DurationStat, ModelStatistics
+from conch.errors import FailureReason
+
+#: Upper bounds in seconds of the request-duration histogram.
+DURATION_BUCKETS_S: tuple[float, ...] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class _Duration:
+    """A count and a sum of nanoseconds."""
+
+    __slots__ = ("count", "ns")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.ns = 0
+
+    def snapshot(self) -> DurationStat:
+        return DurationStat(self.count, self.ns)
+
+
+class _BatchCounters:
+    """Executions at one batch size."""
+
+    __slots__ = ("count", "infer_ns", "input_ns", "output_ns")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.input_ns = 0
+        self.infer_ns = 0
+        self.output_ns = 0
+
+
+class ModelStats:
+    """The counters of one model version.
+
+    Attributes:
+        inference_count: requests times their batch size.
+        execution_count: batches executed.
+        failures: failed requests by reason.
+        pending_count: requests waiting in the scheduler's queue at this moment.
+        duration_buckets: cumulative-free counts per bucket of DURATION_BUCKETS_S, the last one for everything above.
+    """
+
+    def __init__(self) -> None:
+        self.last_inference_ms = 0
+        self.inference_count = 0
+        self.execution_count = 0
+        self.restart_count = 0
+        self.load_duration_s = 0.0
+        self.pending_count = 0
+        self.failures: dict[FailureReason, int] = dict.fromkeys(FailureReason, 0)
+        self.duration_buckets = [0] * (len(DURATION_BUCKETS_S) + 1)
+        self._success = _Duration()
+        self._fail = _Duration()
+        self._queue = _Duration()
+        self._compute_input = _Duration()
+        self._compute_infer = _Duration()
+        self._compute_output = _Duration()
+        self._batches: dict[int, _BatchCounters] = {}
+
+    def record_success(self, batch_size: int, total_ns: int, queue_ns: int, compute: tuple[int, int, int]) -> None:
+        """One request answered; `compute` is its batch's input, infer and output time in ns."""
+        self.inference_count += batch_size
+        self._success.count += 1
+        self._success.ns += total_ns
+        self._queue.count += 1
+        self._queue.ns += queue_ns
+        self._compute_input.count += 1
+        self._compute_input.ns += compute[0]
+        self._compute_infer.count += 1
+        self._compute_infer.ns += compute[1]
+        self._compute_output.count += 1
+        self._compute_output.ns += compute[2]
+        self.duration_buckets[bisect_left(DURATION_BUCKETS_S, total_ns * 1e-9)] += 1
+
+    def record_failure(self, reason: FailureReason, total_ns: int) -> None:
+        """One request that ended with an error."""
+        self._fail.count += 1
+        self._fail.ns += total_ns
+        self.failures[reason] += 1
+
+    def record_execution(self, batch_size: int, compute: tuple[int, int, int], now_ms: int) -> None:
+        """One batch executed."""
+        self.last_inference_ms = now_ms
+        self.execution_count += 1
+        counters = self._batches.get(batch_size)
+        if counters is None:
+            counters = self._batches[batch_size] = _BatchCounters()
+        counters.count += 1
+        counters.input_ns += compute[0]
+        counters.infer_ns += compute[1]
+        counters.output_ns += compute[2]
+
+    @property
+    def inference_stats(self) -> Mapping[str, DurationStat]:
+        """The durations under the names of the statistics extension."""
+        return {
+            "success": self._success.snapshot(),
+            "fail": self._fail.snapshot(),
+            "queue": self._queue.snapshot(),
+            "compute_input": self._compute_input.snapshot(),
+            "compute_infer": self._compute_infer.snapshot(),
+            "compute_output": self._compute_output.snapshot(),
+            "cache_hit": DurationStat(0, 0),
+            "cache_miss": DurationStat(0, 0),
+        }
+
+    def batch_stats(self) -> Sequence[BatchStat]:
+        """Executions by batch size, ascending."""
+        return [
+            BatchStat(
+                size,
+                DurationStat(counters.count, counters.input_ns),
+                DurationStat(counters.count, counters.infer_ns),
+                DurationStat(counters.count, counters.output_ns),
+            )
+            for size, counters in sorted(self._batches.items())
+        ]
+
+    def snapshot(self, name: str, version: int) -> ModelStatistics:
+        """Everything as the statistics extension shows it."""
+        return ModelStatistics(
+            name=name,
+            version=str(version),
+            last_inference=self.last_inference_ms,
+            inference_count=self.inference_count,
+            execution_count=self.execution_count,
+            inference_stats=self.inference_stats,
+            batch_stats=tuple(self.batch_stats()),
+        )
