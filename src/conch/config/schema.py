@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgspec
-from tritonclient.grpc import model_config_pb2 as pb
 
+from conch.config.proto import ModelConfigMessage
 from conch.tensor import DataType
 
 
@@ -87,7 +87,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
         response_cache: response_cache.enable.
     """
 
-    message: pb.ModelConfig
+    message: ModelConfigMessage
     name: str
     platform: str
     backend: str

@@ -73,14 +73,15 @@ class Loader:
             message = complete.load_config(directory, options.config_name)
         else:
             message = pbtxt.parse_json(override)
-        message = complete.normalize(message, directory)
+        message = complete.normalize(message, directory, options.gpu_count)
         if message.name != name:
             raise InvalidArgumentError(
                 f"unexpected directory name '{name}' for model '{message.name}', directory name must equal model name"
             )
+        validate.check(message, complete=not options.auto_complete)
         config = pbtxt.from_message(message)
         available = versions.available_versions(directory)
-        selected = versions.select_versions(config.version_policy, available)
+        selected = versions.select_versions(config.version_policy, available, name)
         backend = self._find_backend(config.backend)
         if not selected:
             raise InvalidArgumentError(

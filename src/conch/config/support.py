@@ -1,0 +1,208 @@
+"""What conch does with each field of model_config.proto: honour it, ignore it with a warning, or refuse the model.
+
+`SUPPORT` is the single source: validation walks a message along it, and `docs/reference/model_configuration.md` is
+written from it (`reference_table`). A field that is not listed takes the support of its nearest listed parent.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+
+import msgspec
+from google.protobuf.message import Message
+
+from conch.config.proto import Field, MessageType, pb
+
+
+class Status(enum.Enum):
+    """What happens to a model that sets the field."""
+
+    HONOURED = "honoured"
+    CARRIED = "carried"
+    IGNORED = "ignored"
+    REFUSED = "refused"
+
+
+class Support(msgspec.Struct, frozen=True):
+    """The status of a field. `note` completes the sentence "X is ignored: ..." or explains what the field does."""
+
+    status: Status
+    note: str
+
+
+def _honoured(note: str) -> Support:
+    return Support(Status.HONOURED, note)
+
+
+def _carried(note: str) -> Support:
+    return Support(Status.CARRIED, note)
+
+
+def _ignored(note: str) -> Support:
+    return Support(Status.IGNORED, note)
+
+
+def _refused(note: str) -> Support:
+    return Support(Status.REFUSED, note)
+
+
+_TENSORRT = "only TensorRT models have it"
+
+#: Path of a field (dots between message fields) -> support.
+SUPPORT: dict[str, Support] = {
+    "name": _honoured("must equal the model's directory name; taken from it when empty"),
+    "platform": _honoured("chooses the backend when `backend` is empty"),
+    "backend": _honoured("deduced from `platform` or the files of the first version when empty"),
+    "runtime": _ignored("backends are Python packages and have no runtime library to choose"),
+    "version_policy": _honoured("which version directories are served; `latest` 1 when absent"),
+    "version_policy.latest": _honoured("the newest versions"),
+    "version_policy.latest.num_versions": _honoured("how many of them"),
+    "version_policy.all": _honoured("every version"),
+    "version_policy.specific": _honoured("exactly these"),
+    "version_policy.specific.versions": _honoured("the version numbers"),
+    "max_batch_size": _honoured("0 for a model whose tensors have no batch dimension"),
+    "input": _honoured("the tensors a request may bring"),
+    "input.name": _honoured("unique among the inputs"),
+    "input.data_type": _honoured("element type"),
+    "input.format": _carried("checked (NHWC and NCHW need 3 dims) and shown to clients; nothing else depends on it"),
+    "input.dims": _honoured("without the batch dimension; -1 is any size"),
+    "input.reshape": _honoured("the shape the model receives"),
+    "input.reshape.shape": _honoured("same number of elements as `dims`"),
+    "input.is_shape_tensor": _refused(_TENSORRT),
+    "input.allow_ragged_batch": _honoured("requests whose shapes differ in this input may share a batch"),
+    "input.optional": _honoured("a request may leave it out"),
+    "input.is_non_linear_format_io": _refused(_TENSORRT),
+    "output": _honoured("the tensors a response may bring"),
+    "output.name": _honoured("unique among the outputs"),
+    "output.data_type": _honoured("element type"),
+    "output.dims": _honoured("without the batch dimension; -1 is any size"),
+    "output.reshape": _honoured("the shape clients receive"),
+    "output.reshape.shape": _honoured("same number of elements as `dims`"),
+    "output.label_filename": _honoured("class labels, one a line, relative to the model's directory"),
+    "output.is_shape_tensor": _refused(_TENSORRT),
+    "output.is_non_linear_format_io": _refused(_TENSORRT),
+    "batch_input": _refused("inputs computed from a batch are not available yet"),
+    "batch_output": _refused("outputs scattered over a batch are not available yet"),
+    "optimization": _ignored("there is nothing to tune this way"),
+    "optimization.priority": _ignored("all models have the same priority"),
+    "optimization.input_pinned_memory": _carried("a hint for copies to a GPU, which backends make themselves"),
+    "optimization.output_pinned_memory": _carried("a hint for copies from a GPU, which backends make themselves"),
+    "dynamic_batching": _honoured("requests are put together to batches; absent: each request is a batch"),
+    "dynamic_batching.preferred_batch_size": _honoured("sizes to send at once; `max_batch_size` when empty"),
+    "dynamic_batching.max_queue_delay_microseconds": _honoured("how long a request may wait for others"),
+    "dynamic_batching.preserve_ordering": _honoured("responses leave in the order of the requests"),
+    "dynamic_batching.priority_levels": _honoured("0 for no priorities"),
+    "dynamic_batching.default_priority_level": _honoured("of requests that name none"),
+    "dynamic_batching.default_queue_policy": _honoured("limits of the queue"),
+    "dynamic_batching.default_queue_policy.timeout_action": _honoured("REJECT or DELAY"),
+    "dynamic_batching.default_queue_policy.default_timeout_microseconds": _honoured("0 for none"),
+    "dynamic_batching.default_queue_policy.allow_timeout_override": _honoured("a request may ask for a shorter one"),
+    "dynamic_batching.default_queue_policy.max_queue_size": _honoured("0 for no limit"),
+    "dynamic_batching.priority_queue_policy": _honoured("limits of one priority level's queue"),
+    "dynamic_batching.priority_queue_policy.timeout_action": _honoured("REJECT or DELAY"),
+    "dynamic_batching.priority_queue_policy.default_timeout_microseconds": _honoured("0 for none"),
+    "dynamic_batching.priority_queue_policy.allow_timeout_override": _honoured("a request may ask for a shorter one"),
+    "dynamic_batching.priority_queue_policy.max_queue_size": _honoured("0 for no limit"),
+    "sequence_batching": _refused("sequence batching is not available yet"),
+    "ensemble_scheduling": _refused("ensembles are not available yet"),
+    "instance_group": _honoured("how many instances of the model run, and where"),
+    "instance_group.name": _honoured("`<model>_<position>` when empty; instances are `<group name>_<index>`"),
+    "instance_group.kind": _honoured(
+        "KIND_AUTO takes GPUs where there are any; KIND_GPU without a GPU runs on the CPU"
+    ),
+    "instance_group.count": _honoured("instances (for each GPU); less than 1 is 1"),
+    "instance_group.gpus": _honoured("device numbers; all GPUs when empty"),
+    "instance_group.rate_limiter": _ignored("instances run whenever they are free, as with --rate-limit=off"),
+    "instance_group.secondary_devices": _ignored("there are no secondary devices"),
+    "instance_group.profile": _refused(_TENSORRT),
+    "instance_group.passive": _honoured("a passive instance takes no requests, so none is started"),
+    "instance_group.host_policy": _ignored("there are no host policies"),
+    "default_model_filename": _honoured("the file in the version directory; the backend's usual name when empty"),
+    "cc_model_filenames": _ignored("the file is chosen by `default_model_filename` alone"),
+    "metric_tags": _ignored("metrics carry only the model's own labels"),
+    "parameters": _honoured("strings for the backend and the model"),
+    "parameters.string_value": _honoured("the value"),
+    "model_warmup": _ignored("warm-up requests are not available yet"),
+    "model_operations": _ignored("there are no libraries of custom operations to load"),
+    "model_transaction_policy": _honoured("how many responses a request has"),
+    "model_transaction_policy.decoupled": _refused("decoupled models are not available yet"),
+    "model_repository_agents": _refused("repository agents are not available"),
+    "response_cache": _ignored("the response cache is not available yet"),
+    "model_metrics": _ignored("metrics of models keep their default buckets"),
+}
+
+
+def is_map(field: Field) -> bool:
+    """Whether a field is a protobuf map."""
+    return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
+
+
+def message_of(field: Field) -> MessageType | None:
+    """The message type below a field (of a map: of its values), None for scalars."""
+    if is_map(field):
+        return field.message_type.fields_by_name["value"].message_type
+    return field.message_type
+
+
+def field_paths(descriptor: MessageType = pb.ModelConfig.DESCRIPTOR, prefix: str = "") -> Iterator[str]:
+    """Every field of the configuration as a path, parents first, map keys and values left out."""
+    for field in descriptor.fields:
+        path = prefix + field.name
+        yield path
+        below = message_of(field)
+        if below is not None:
+            yield from field_paths(below, path + ".")
+
+
+def support_of(path: str) -> Support:
+    """The support of a field, its own or that of the nearest parent listed.
+
+    Raises:
+        KeyError: neither the field nor a parent of it is listed.
+    """
+    candidate = path
+    while candidate not in SUPPORT:
+        candidate, dot, _ = candidate.rpartition(".")
+        if not dot:
+            raise KeyError(path)
+    return SUPPORT[candidate]
+
+
+def fields_with(message: Message, status: Status) -> list[str]:
+    """The fields set in a message (to something other than their default) that have that status, in proto order.
+
+    Only the outermost field is named: a refused message field hides what it holds.
+    """
+    found: dict[str, None] = {}
+    _collect(message, "", status, found)
+    return list(found)
+
+
+def _collect(message: Message, prefix: str, status: Status, found: dict[str, None]) -> None:
+    for field, value in message.ListFields():
+        path = prefix + field.name
+        listed_below = any(known.startswith(path + ".") for known in SUPPORT)
+        if support_of(path).status is status and not listed_below:
+            found[path] = None
+        elif message_of(field) is None:
+            continue
+        elif is_map(field):
+            for entry in value.values():
+                _collect(entry, path + ".", status, found)
+        elif field.is_repeated:
+            for entry in value:
+                _collect(entry, path + ".", status, found)
+        else:
+            _collect(value, path + ".", status, found)
+
+
+def reference_table() -> str:
+    """The support of every field as a Markdown table; children of a field that is not honoured are left out."""
+    lines = ["| field | conch | |", "|---|---|---|"]
+    for path in field_paths():
+        parent = path.rpartition(".")[0]
+        if path in SUPPORT or (parent and support_of(parent).status is Status.HONOURED):
+            support = support_of(path)
+            lines.append(f"| `{path}` | {support.status.value} | {support.note} |")
+    return "\n".join(lines) + "\n"
