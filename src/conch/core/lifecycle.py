@@ -57,6 +57,8 @@ class Lifecycle:
         self._ready: dict[str, dict[int, Model]] = {}
         self._states: dict[str, dict[int, VersionState]] = {}
         self._loaded: dict[str, _Loaded] = {}
+        #: What each model's directory looked like when it was last loaded, well or not: polling compares with it.
+        self._tried: dict[str, str] = {}
         self._overrides: dict[str, str] = {}
         self._scratch: dict[str, tempfile.TemporaryDirectory[str]] = {}
         self._resolved: dict[tuple[str, str], Model] = {}
@@ -161,6 +163,7 @@ class Lifecycle:
         if override is None:
             override = self._overrides.get(name)
         wanted = _Loaded(directory, await asyncio.to_thread(fingerprint, directory), override, files)
+        self._tried[name] = wanted.fingerprint
         if self._ready.get(name) and self._loaded.get(name) == wanted:
             return
         try:
@@ -274,6 +277,7 @@ class Lifecycle:
             models = list(self._ready.pop(name, {}).values())
             scratch = self._scratch.pop(name, None)
             self._loaded.pop(name, None)
+            self._tried.pop(name, None)
             for model in models:
                 self._states[name][model.version] = VersionState("UNLOADING")
             self._resolved.clear()
@@ -301,7 +305,6 @@ class Lifecycle:
 
     async def poll(self, interval_s: float) -> None:
         """Watch the repositories for ever: load what is new or changed, unload what is gone."""
-        known = await asyncio.to_thread(self._fingerprints)
         while True:
             await self._clock.sleep(interval_s)
             try:
@@ -309,12 +312,9 @@ class Lifecycle:
             except OSError as error:
                 logger.error("cannot poll the model repository: %s", error)
                 continue
-            gone = [name for name in known if name not in current]
-            changed = [name for name, digest in current.items() if known.get(name) != digest]
-            known = current
-            for name in gone:
+            for name in [name for name in self._tried if name not in current]:
                 await self.unload(name)
-            await self.load_named(changed)
+            await self.load_named(name for name, digest in current.items() if self._tried.get(name) != digest)
 
     def _fingerprints(self) -> dict[str, str]:
         return {

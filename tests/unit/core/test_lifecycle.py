@@ -1,0 +1,209 @@
+"""Models coming, changing and going, over a fake backend and real directories."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conch.core.lifecycle import Lifecycle
+from conch.core.loading import Loader, LoadOptions
+from conch.core.metrics import CustomMetrics
+from conch.errors import BackendError, ConchError, InternalError, InvalidArgumentError, NotFoundError, UnavailableError
+from conch.testing import EchoBackend, FakeClock, ModelRepositoryBuilder, SlowBackend
+from conch.testing.clock import settle
+from tests.unit.core.conftest import make_request
+
+CONFIG = """
+name: "echo"
+backend: "fake"
+max_batch_size: 8
+input [ { name: "INPUT0" data_type: TYPE_FP32 dims: [ -1 ] } ]
+output [ { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ -1 ] } ]
+"""
+
+
+class Case:
+    """A lifecycle over a repository."""
+
+    def __init__(self, root: Path, backend: Any = None) -> None:
+        self.root = root
+        self.backend = backend or EchoBackend()
+        self.clock = FakeClock()
+        loader = Loader(lambda name: self.backend, LoadOptions(), CustomMetrics(), self.clock)
+        self.lifecycle = Lifecycle([root], loader, self.clock)
+
+    def index(self) -> list[tuple[str, str, str]]:
+        return [(entry.name, entry.version, entry.state) for entry in self.lifecycle.index(ready=False)]
+
+
+def play(tmp_path: Path, work: Callable[[Case], Awaitable[None]], backend: Any = None) -> None:
+    root = ModelRepositoryBuilder(tmp_path / "models").add("echo", "", CONFIG).root
+
+    async def run() -> None:
+        case = Case(root, backend)
+        await work(case)
+        await case.lifecycle.stop()
+
+    asyncio.run(run())
+
+
+def test_a_loaded_model_answers_and_an_unloaded_one_says_so(tmp_path: Path) -> None:
+    async def work(case: Case) -> None:
+        assert case.index() == [("echo", "", "")]
+        with pytest.raises(NotFoundError, match="Request for unknown model: 'echo' is not found"):
+            case.lifecycle.find("echo", "")
+        await case.lifecycle.load("echo")
+        response = await case.lifecycle.find("echo", "").infer(make_request())
+        assert response.model_version == "1"
+        assert case.index() == [("echo", "1", "READY")]
+        await case.lifecycle.unload("echo")
+        await settle()
+        with pytest.raises(NotFoundError, match="has no available versions"):
+            case.lifecycle.find("echo", "")
+        assert case.lifecycle.index(False)[0].reason == "unloaded"
+        assert case.backend.instances[0].closed
+
+    play(tmp_path, work)
+
+
+def test_versions_are_found_by_number_and_refused_in_tritons_words(tmp_path: Path) -> None:
+    async def work(case: Case) -> None:
+        await case.lifecycle.load("echo")
+        assert case.lifecycle.find("echo", "1").version == 1
+        with pytest.raises(NotFoundError, match="'echo' version 7 is not found"):
+            case.lifecycle.find("echo", "7")
+        with pytest.raises(InvalidArgumentError, match="details: stoll"):
+            case.lifecycle.find("echo", "x")
+
+    play(tmp_path, work)
+
+
+def test_loading_an_unchanged_model_does_nothing(tmp_path: Path) -> None:
+    async def work(case: Case) -> None:
+        await case.lifecycle.load("echo")
+        await case.lifecycle.load("echo")
+        assert len(case.backend.instances) == 1
+
+    play(tmp_path, work)
+
+
+def test_a_reload_drops_no_request(tmp_path: Path) -> None:
+    async def work(case: Case) -> None:
+        await case.lifecycle.load("echo")
+        old = case.backend.instances[0]
+        running = case.lifecycle.find("echo", "").infer(make_request())
+        await settle()
+        (case.root / "echo" / "config.pbtxt").write_text(CONFIG.replace("8", "4"))
+        await case.lifecycle.load("echo")
+        assert case.lifecycle.find("echo", "").config.max_batch_size == 4
+        await settle()
+        assert not old.closed
+        old.release()
+        await running
+        await settle()
+        assert old.closed
+
+    play(tmp_path, work, SlowBackend())
+
+
+def test_a_failed_reload_leaves_the_old_version_serving(tmp_path: Path) -> None:
+    async def work(case: Case) -> None:
+        await case.lifecycle.load("echo")
+        (case.root / "echo" / "config.pbtxt").write_text(CONFIG.replace("8", "4"))
+        case.backend.load_error = BackendError("no memory")
+        with pytest.raises(ConchError, match=r"load failed for model 'echo': .*no memory"):
+            await case.lifecycle.load("echo")
+        assert case.lifecycle.find("echo", "").config.max_batch_size == 8
+        assert case.index() == [("echo", "1", "READY")]
+
+    play(tmp_path, work)
+
+
+def test_a_failed_load_is_a_state_with_its_reason(tmp_path: Path) -> None:
+    async def work(case: Case) -> None:
+        case.backend.load_error = BackendError("no memory")
+        await case.lifecycle.load_all()
+        (entry,) = case.lifecycle.index(False)
+        assert (entry.state, entry.reason) == ("UNAVAILABLE", "Internal: no memory")
+        assert not case.lifecycle.all_ready()
+        with pytest.raises(UnavailableError, match="version 1 is not at ready state"):
+            case.lifecycle.find("echo", "1")
+
+    play(tmp_path, work)
+
+
+def test_an_override_replaces_the_configuration_and_needs_no_file(tmp_path: Path) -> None:
+    async def work(case: Case) -> None:
+        override = {
+            "backend": "fake",
+            "max_batch_size": 2,
+            "input": [{"name": "INPUT0", "data_type": "TYPE_FP32", "dims": [-1]}],
+            "output": [{"name": "OUTPUT0", "data_type": "TYPE_FP32", "dims": [-1]}],
+        }
+        await case.lifecycle.load("echo", json.dumps(override))
+        assert case.lifecycle.find("echo", "").config.max_batch_size == 2
+        await case.lifecycle.load("echo", json.dumps(override), {"5/model.py": b"x"})
+        assert case.lifecycle.versions("echo") == [5]
+
+    play(tmp_path, work)
+
+
+@pytest.mark.parametrize("path", ["../evil", "/etc/evil", ""])
+def test_an_override_file_cannot_leave_the_models_directory(tmp_path: Path, path: str) -> None:
+    async def work(case: Case) -> None:
+        with pytest.raises(InternalError, match="failed to poll from model repository"):
+            await case.lifecycle.load("echo", "{}", {path: b"x"})
+
+    play(tmp_path, work)
+
+
+def test_an_unknown_model_cannot_be_loaded(tmp_path: Path) -> None:
+    async def work(case: Case) -> None:
+        with pytest.raises(InternalError, match="failed to load 'nope', failed to poll from model repository"):
+            await case.lifecycle.load("nope")
+
+    play(tmp_path, work)
+
+
+def test_polling_loads_what_is_new_reloads_what_changed_and_unloads_what_is_gone(tmp_path: Path) -> None:
+    async def until(case: Case, expected: list[tuple[str, str, str]]) -> None:
+        for _ in range(200):
+            await case.clock.advance(1.0)
+            await asyncio.sleep(0.005)
+            if case.index() == expected:
+                return
+        raise AssertionError(case.index())
+
+    async def work(case: Case) -> None:
+        await case.lifecycle.load_all()
+        polling = asyncio.ensure_future(case.lifecycle.poll(0.5))
+        await settle()
+        ModelRepositoryBuilder(case.root).add("second", "", CONFIG.replace('"echo"', '"second"'))
+        await until(case, [("echo", "1", "READY"), ("second", "1", "READY")])
+        (case.root / "second" / "1").rename(case.root / "second" / "2")
+        await until(case, [("echo", "1", "READY"), ("second", "1", "UNAVAILABLE"), ("second", "2", "READY")])
+        (case.root / "second").rename(tmp_path / "elsewhere")
+        await until(case, [("echo", "1", "READY"), ("second", "1", "UNAVAILABLE"), ("second", "2", "UNAVAILABLE")])
+        polling.cancel()
+        await asyncio.gather(polling, return_exceptions=True)
+
+    play(tmp_path, work)
+
+
+def test_a_model_in_two_repositories_is_in_neither(tmp_path: Path) -> None:
+    async def run() -> None:
+        roots = [ModelRepositoryBuilder(tmp_path / name).add("echo", "", CONFIG).root for name in ("a", "b")]
+        clock = FakeClock()
+        loader = Loader(lambda name: EchoBackend(), LoadOptions(), CustomMetrics(), clock)
+        lifecycle = Lifecycle(roots, loader, clock)
+        await lifecycle.load_all()
+        (entry,) = lifecycle.index(False)
+        assert entry.state == "UNAVAILABLE"
+        assert "more than one repository" in entry.reason
+
+    asyncio.run(run())
