@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -26,15 +27,29 @@ from conch.core.metrics import CustomMetrics
 from conch.core.server import EXTENSIONS, InferenceServer
 from conch.errors import ConchError
 from conch.inference import InferRequest, Parameter
-from conch.tensor import DataType, Tensor
-from conch.tensor.datatype import DATATYPE_BY_NAME
-from conch.wire.grpc.server import GrpcOptions, GrpcServer
-from conch.wire.http.server import HttpOptions, HttpServer, MetricsServer
+from conch.tensor import Tensor
+from conch.wire.grpc.http2.limits import Http2Limits
+from conch.wire.grpc.options import GrpcOptions, TlsOptions
+from conch.wire.grpc.server import GrpcServer
+from conch.wire.http.server import HttpOptions, HttpServer, MetricsOptions, MetricsServer
 from conch.wire.prometheus import MetricsRenderer
 
 logger = logging.getLogger("conch.app")
 
 Infer = Callable[[Mapping[str, np.ndarray], Mapping[str, Parameter]], Awaitable[dict[str, np.ndarray]]]
+
+
+class Listener(Protocol):
+    """What a server listens with."""
+
+    @property
+    def port(self) -> int: ...
+
+    async def start(self) -> None: ...
+
+    async def drain(self, timeout_s: float) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 class StartupError(Exception):
@@ -106,16 +121,16 @@ class _Application:
         try:
             return await self._run(server, listeners)
         finally:
-            await asyncio.gather(*(listener.close() for listener in listeners))
+            await asyncio.gather(*(listener.close() for listener in listeners.values()))
 
-    async def _run(self, server: InferenceServer, listeners: list[HttpServer | GrpcServer | MetricsServer]) -> int:
+    async def _run(self, server: InferenceServer, listeners: Mapping[str, Listener]) -> int:
         options = self._options
-        for listener in listeners:
+        for name, listener in listeners.items():
             try:
                 await listener.start()
-            except OSError as error:
-                raise StartupError(f"{_describe(listener)} cannot start: {error}; choose another port") from error
-            logger.info("Started %s", _describe(listener))
+            except ConchError as error:
+                raise StartupError(f"{error.message}; choose another address or port") from error
+            logger.info("Started %s on port %d", name, listener.port)
         loading = asyncio.create_task(_load_initial_models(server, options))
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -141,24 +156,21 @@ class _Application:
         await self._shut_down(server, listeners)
         return code
 
-    async def _shut_down(
-        self, server: InferenceServer, listeners: list[HttpServer | GrpcServer | MetricsServer]
-    ) -> None:
+    async def _shut_down(self, server: InferenceServer, listeners: Mapping[str, Listener]) -> None:
         timeout_s = self._options.exit_timeout_secs
-        drains = [listener.drain(timeout_s) for listener in listeners]
-        await asyncio.gather(server.stop(timeout_s), *drains)
+        await asyncio.gather(server.stop(timeout_s), *(listener.drain(timeout_s) for listener in listeners.values()))
 
-    def _listeners(self, server: InferenceServer) -> list[HttpServer | GrpcServer | MetricsServer]:
+    def _listeners(self, server: InferenceServer) -> Mapping[str, Listener]:
         options = self._options
-        listeners: list[HttpServer | GrpcServer | MetricsServer] = []
+        listeners: dict[str, Listener] = {}
         if options.allow_grpc:
-            listeners.append(GrpcServer(server, grpc_options(options)))
+            listeners["GRPCInferenceService"] = GrpcServer(server, grpc_options(options))
         if options.allow_http:
-            listeners.append(HttpServer(server, http_options(options)))
+            listeners["HTTPService"] = HttpServer(server, http_options(options))
         if options.allow_metrics:
             renderer = MetricsRenderer(server, cpu_metrics=options.allow_cpu_metrics)
-            host = options.metrics_address or options.http_address
-            listeners.append(MetricsServer(renderer.render, host, options.metrics_port))
+            address = MetricsOptions(options.metrics_address or options.http_address, options.metrics_port)
+            listeners["Metrics Service"] = MetricsServer(renderer.render, address)
         return listeners
 
     def _on_signal(self, number: signal.Signals) -> None:
@@ -237,9 +249,46 @@ def _tune_garbage_collector() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-def _describe(listener: HttpServer | GrpcServer | MetricsServer) -> str:
-    names = {HttpServer: "HTTPService", GrpcServer: "GRPCInferenceService", MetricsServer: "Metrics Service"}
-    return f"{names[type(listener)]} at {listener.host}:{listener.port}"
+def http_options(options: ServeOptions) -> HttpOptions:
+    """The HTTP listener's settings."""
+    return HttpOptions(
+        host=options.http_address,
+        port=options.http_port,
+        reuse_port=options.reuse_http_port,
+        max_input_bytes=options.http_max_input_size,
+        header_forward_pattern=options.http_header_forward_pattern,
+    )
+
+
+def grpc_options(options: ServeOptions) -> GrpcOptions:
+    """The gRPC listener's settings."""
+    tls = None
+    if options.grpc_use_ssl or options.grpc_use_ssl_mutual:
+        root = Path(options.grpc_root_cert) if options.grpc_root_cert else None
+        tls = TlsOptions(
+            Path(options.grpc_server_cert), Path(options.grpc_server_key), root, options.grpc_use_ssl_mutual
+        )
+    never = float("inf")
+    limits = Http2Limits(
+        keepalive_time_s=options.grpc_keepalive_time / 1000,
+        keepalive_timeout_s=options.grpc_keepalive_timeout / 1000,
+        keepalive_without_calls=options.grpc_keepalive_permit_without_calls,
+        min_ping_interval_s=options.grpc_http2_min_recv_ping_interval_without_data / 1000,
+        max_ping_strikes=options.grpc_http2_max_ping_strikes,
+        max_age_s=options.grpc_max_connection_age / 1000 if options.grpc_max_connection_age else never,
+        max_age_grace_s=options.grpc_max_connection_age_grace / 1000
+        if options.grpc_max_connection_age_grace
+        else never,
+    )
+    return GrpcOptions(
+        host=options.grpc_address,
+        port=options.grpc_port,
+        reuse_port=options.reuse_grpc_port,
+        tls=tls,
+        compression=options.grpc_infer_response_compression_level,
+        header_forward_pattern=options.grpc_header_forward_pattern,
+        limits=limits,
+    )
 
 
 @asynccontextmanager

@@ -43,6 +43,10 @@ _ENGINES = (
 _TWO_CPU_INSTANCES = frozenset({"tensorflow", "onnxruntime"})
 
 
+#: How long a sequence may idle when nobody says so, in microseconds.
+SEQUENCE_IDLE_US = 1_000_000
+
+
 class PlacedInstance(msgspec.Struct, frozen=True):
     """One instance to start: its name, "CPU", "GPU" or "MODEL", and the GPU's number (0 elsewhere)."""
 
@@ -138,6 +142,11 @@ def _fill_batching(message: ModelConfigMessage) -> None:
     batches = message.max_batch_size > 0
     if batches and message.HasField("dynamic_batching") and not message.dynamic_batching.preferred_batch_size:
         message.dynamic_batching.preferred_batch_size.append(message.max_batch_size)
+    if message.HasField("sequence_batching"):
+        sequences = message.sequence_batching
+        sequences.max_sequence_idle_microseconds = sequences.max_sequence_idle_microseconds or SEQUENCE_IDLE_US
+        if batches and sequences.HasField("oldest") and not sequences.oldest.preferred_batch_size:
+            sequences.oldest.preferred_batch_size.append(message.max_batch_size)
 
 
 def _fill_instance_groups(message: ModelConfigMessage, gpu_count: int) -> None:

@@ -62,7 +62,12 @@ def violations(message: ModelConfigMessage, *, complete: bool) -> list[str]:
 
 def ignored(message: ModelConfigMessage) -> list[str]:
     """What the configuration says in vain, one text a field."""
-    notes = [f"'{path}' is ignored ({support_of(path).note})" for path in fields_with(message, Status.IGNORED)]
+    by_note: dict[str, list[str]] = {}
+    for path in fields_with(message, Status.IGNORED):
+        by_note.setdefault(support_of(path).note, []).append(f"'{path}'")
+    notes = [
+        f"{', '.join(paths)} {'is' if len(paths) == 1 else 'are'} ignored ({note})" for note, paths in by_note.items()
+    ]
     batching = message.dynamic_batching
     if message.HasField("dynamic_batching") and message.max_batch_size == 0:
         notes.append("'dynamic_batching' forms no batches since 'max_batch_size' is 0")

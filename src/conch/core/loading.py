@@ -27,7 +27,7 @@ class LoadOptions(msgspec.Struct, frozen=True):
     Attributes:
         auto_complete: whether configurations are completed from the model itself.
         config_name: which `configs/<name>.pbtxt` to prefer over config.pbtxt; "" for none.
-        backend_settings: backend name -> its `--backend-config` settings.
+        backend_settings: backend name -> its `--backend-config` settings; those under "" hold for every backend.
         gpu_count: GPUs that KIND_GPU and KIND_AUTO may use.
         retry_count: how often a failed instance load is tried again.
     """
@@ -137,5 +137,6 @@ class Loader:
         return await backend.load(spec)
 
     def _source(self, config: ModelConfig, version: int, directory: Path) -> ModelSource:
-        settings = self._options.backend_settings.get(config.backend, {})
+        given = self._options.backend_settings
+        settings = {**given.get("", {}), **given.get(config.backend, {})}
         return ModelSource(config.name, version, directory, settings)

@@ -1,0 +1,171 @@
+"""The flags of `conch serve` in one table: all of tritonserver's, and what conch does with each."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from conch.config.serve_options import DEFAULT_MAX_INPUT_BYTES
+
+#: What a flag's value can be.
+Value = bool | int | float | str
+
+
+class Kind(enum.Enum):
+    """How a flag's text is read. SETTING is `[<name>,]<key>=<value>`."""
+
+    BOOLEAN = "boolean"
+    INTEGER = "integer"
+    FLOAT = "float"
+    STRING = "string"
+    PATH = "path"
+    SETTING = "setting"
+
+
+class Use(enum.Enum):
+    """What conch does with a flag. LATER flags are refused unless they say what conch does anyway."""
+
+    IMPLEMENTED = "implemented"
+    IGNORED = "ignored"
+    LATER = "later"
+    DEPRECATED = "deprecated"
+
+
+class Flag(msgspec.Struct, frozen=True):
+    """One flag.
+
+    Attributes:
+        name: without the dashes.
+        default: what holds when it is not given.
+        help: what it does; for IGNORED and LATER flags, why it has no effect here.
+        choices: the only values allowed; empty for any.
+        repeatable: may be given several times.
+    """
+
+    name: str
+    group: str
+    kind: Kind
+    default: Value
+    help: str
+    use: Use = Use.IMPLEMENTED
+    choices: tuple[str, ...] = ()
+    repeatable: bool = False
+
+
+_SERVER = "Server"
+_REPOSITORY = "Model repository"
+_HTTP = "HTTP"
+_GRPC = "gRPC"
+_LOGGING = "Logging"
+_METRICS = "Metrics"
+_BACKENDS = "Backends"
+_DEVICES = "Memory and devices"
+_OTHER = "Not available yet"
+_DEPRECATED = "Deprecated"
+
+_B, _I, _F, _S, _P, _K = Kind.BOOLEAN, Kind.INTEGER, Kind.FLOAT, Kind.STRING, Kind.PATH, Kind.SETTING
+_IGN, _LATER, _OLD = Use.IGNORED, Use.LATER, Use.DEPRECATED
+
+_ONE_LOOP = "one event loop serves all connections"
+_NO_LIBRARIES = "there are no shared libraries to search; engines are Python packages"
+_NO_POOL = "there is no memory pool to size"
+_SAGEMAKER = "the SageMaker endpoint is not available yet"
+_VERTEX = "the Vertex AI endpoint is not available yet"
+_TRACING = "tracing is not available yet"
+_CACHE = "the response cache is not available yet"
+_RATES = "the rate limiter is not available yet"
+
+FLAGS: tuple[Flag, ...] = (
+    Flag("id", _SERVER, _S, "triton", "name of the server in its metadata"),
+    Flag("exit-timeout-secs", _SERVER, _I, 30, "seconds to wait for in-flight requests when stopping"),
+    Flag("model-repository", _REPOSITORY, _P, "", "directory of models; needed at least once", repeatable=True),
+    Flag("model-store", _REPOSITORY, _P, "", "same as --model-repository", repeatable=True),
+    Flag("exit-on-error", _REPOSITORY, _B, True, "exit when a model fails to load at the start"),
+    Flag("disable-auto-complete-config", _REPOSITORY, _B, False, "do not complete configurations from the models"),
+    Flag("strict-readiness", _REPOSITORY, _B, True, "the server is ready only when all its models are"),
+    Flag("model-control-mode", _REPOSITORY, _S, "none", "who decides what is loaded", choices=("none", "poll", "explicit")),
+    Flag("repository-poll-secs", _REPOSITORY, _I, 15, "seconds between two looks with --model-control-mode=poll"),
+    Flag("load-model", _REPOSITORY, _S, "", "load it at the start in explicit mode; * for all", repeatable=True),
+    Flag("model-config-name", _REPOSITORY, _S, "", "prefer configs/<name>.pbtxt to config.pbtxt"),
+    Flag("model-load-thread-count", _REPOSITORY, _I, 4, "models loaded at the same time"),
+    Flag("model-load-retry-count", _REPOSITORY, _I, 0, "how often a failed load is tried again"),
+    Flag("model-namespacing", _REPOSITORY, _B, False, "namespaces of models are not available yet", _LATER),
+    Flag("enable-peer-access", _REPOSITORY, _B, True, "copies between GPUs are the engines' own", _IGN),
+    Flag("repoagent-directory", _REPOSITORY, _P, "", "repository agents are not available", _IGN),
+    Flag("allow-http", _HTTP, _B, True, "listen for HTTP"),
+    Flag("http-address", _HTTP, _S, "0.0.0.0", "address to listen on"),
+    Flag("http-port", _HTTP, _I, 8000, "port to listen on"),
+    Flag("reuse-http-port", _HTTP, _B, False, "let several servers share the port"),
+    Flag("http-header-forward-pattern", _HTTP, _S, "", "headers that match become request parameters"),
+    Flag("http-max-input-size", _HTTP, _I, DEFAULT_MAX_INPUT_BYTES, "largest request body in bytes, decompressed too"),
+    Flag("http-thread-count", _HTTP, _I, 8, _ONE_LOOP, _IGN),
+    Flag("http-restricted-api", _HTTP, _K, "", "restricted APIs are not available yet", _LATER, repeatable=True),
+    Flag("allow-grpc", _GRPC, _B, True, "listen for gRPC"),
+    Flag("grpc-address", _GRPC, _S, "0.0.0.0", "address to listen on"),
+    Flag("grpc-port", _GRPC, _I, 8001, "port to listen on"),
+    Flag("reuse-grpc-port", _GRPC, _B, False, "let several servers share the port"),
+    Flag("grpc-header-forward-pattern", _GRPC, _S, "", "metadata that matches becomes request parameters"),
+    Flag("grpc-use-ssl", _GRPC, _B, False, "serve with TLS"),
+    Flag("grpc-use-ssl-mutual", _GRPC, _B, False, "serve with TLS and demand certificates of clients"),
+    Flag("grpc-server-cert", _GRPC, _S, "", "PEM file of the server's certificate"),
+    Flag("grpc-server-key", _GRPC, _S, "", "PEM file of the server's key"),
+    Flag("grpc-root-cert", _GRPC, _S, "", "PEM file of the root certificate that clients are checked against"),
+    Flag("grpc-infer-response-compression-level", _GRPC, _S, "none", "compression of inference responses",
+         choices=("none", "low", "medium", "high")),
+    Flag("grpc-keepalive-time", _GRPC, _I, 7_200_000, "milliseconds between keepalive pings"),
+    Flag("grpc-keepalive-timeout", _GRPC, _I, 20_000, "milliseconds to wait for the answer to one"),
+    Flag("grpc-keepalive-permit-without-calls", _GRPC, _B, False, "ping connections without calls too"),
+    Flag("grpc-http2-max-pings-without-data", _GRPC, _I, 2, "pings in a row without data between them; 0 for no limit"),
+    Flag("grpc-http2-min-recv-ping-interval-without-data", _GRPC, _I, 300_000, "milliseconds clients leave between pings"),
+    Flag("grpc-http2-max-ping-strikes", _GRPC, _I, 2, "bad pings before a connection is closed; 0 for no limit"),
+    Flag("grpc-max-connection-age", _GRPC, _I, 0, "milliseconds a connection may live; 0 for no limit"),
+    Flag("grpc-max-connection-age-grace", _GRPC, _I, 0, "milliseconds its calls have to end then; 0 for no limit"),
+    Flag("grpc-infer-thread-count", _GRPC, _I, 2, _ONE_LOOP, _IGN),
+    Flag("grpc-infer-allocation-pool-size", _GRPC, _I, 8, "requests are not pooled", _IGN),
+    Flag("grpc-max-response-pool-size", _GRPC, _I, 2**31 - 1, "responses are not pooled", _IGN),
+    Flag("grpc-restricted-protocol", _GRPC, _K, "", "restricted APIs are not available yet", _LATER, repeatable=True),
+    Flag("allow-metrics", _METRICS, _B, True, "serve Prometheus metrics"),
+    Flag("allow-cpu-metrics", _METRICS, _B, True, "CPU and memory metrics among them"),
+    Flag("metrics-address", _METRICS, _S, "", "address to listen on; that of HTTP when empty"),
+    Flag("metrics-port", _METRICS, _I, 8002, "port to listen on"),
+    Flag("allow-gpu-metrics", _METRICS, _B, True, "there are no GPU metrics yet", _IGN),
+    Flag("metrics-interval-ms", _METRICS, _F, 2000.0, "metrics are computed when they are read", _IGN),
+    Flag("metrics-config", _METRICS, _K, "", "summaries and histograms are not available yet", _LATER, repeatable=True),
+    Flag("log-verbose", _LOGGING, _I, 0, "verbose level; 0 for none"),
+    Flag("log-info", _LOGGING, _B, True, "log information"),
+    Flag("log-warning", _LOGGING, _B, True, "log warnings"),
+    Flag("log-error", _LOGGING, _B, True, "log errors"),
+    Flag("log-format", _LOGGING, _S, "default", "format of log lines", choices=("default", "ISO8601")),
+    Flag("log-file", _LOGGING, _S, "", "file to log to; the console when empty"),
+    Flag("backend-config", _BACKENDS, _K, "", "<backend>,<setting>=<value>", repeatable=True),
+    Flag("backend-directory", _BACKENDS, _P, "", _NO_LIBRARIES, _IGN),
+    Flag("pinned-memory-pool-byte-size", _DEVICES, _I, 1 << 28, _NO_POOL, _IGN),
+    Flag("cuda-memory-pool-byte-size", _DEVICES, _S, "", _NO_POOL, _IGN, repeatable=True),
+    Flag("cuda-virtual-address-size", _DEVICES, _S, "", _NO_POOL, _IGN, repeatable=True),
+    Flag("min-supported-compute-capability", _DEVICES, _F, 6.0, "the engines know which GPUs they support", _IGN),
+    Flag("buffer-manager-thread-count", _DEVICES, _I, 0, "tensors are not copied by threads", _IGN),
+    Flag("host-policy", _DEVICES, _K, "", "there are no host policies", _IGN, repeatable=True),
+    Flag("model-load-gpu-limit", _DEVICES, _S, "", "the engines manage GPU memory", _IGN, repeatable=True),
+    Flag("allow-client-shm", _OTHER, _B, False, "shared memory regions are not available yet", _LATER),
+    Flag("trace-config", _OTHER, _K, "", _TRACING, _LATER, repeatable=True),
+    Flag("cache-config", _OTHER, _K, "", _CACHE, _LATER, repeatable=True),
+    Flag("cache-directory", _OTHER, _P, "", _NO_LIBRARIES, _IGN),
+    Flag("rate-limit", _OTHER, _S, "off", _RATES, _LATER, choices=("off", "execution_count")),
+    Flag("rate-limit-resource", _OTHER, _S, "", _RATES, _IGN, repeatable=True),
+    Flag("allow-sagemaker", _OTHER, _B, False, _SAGEMAKER, _LATER),
+    Flag("sagemaker-port", _OTHER, _I, 8080, _SAGEMAKER, _IGN),
+    Flag("sagemaker-safe-port-range", _OTHER, _S, "", _SAGEMAKER, _IGN),
+    Flag("sagemaker-thread-count", _OTHER, _I, 8, _SAGEMAKER, _IGN),
+    Flag("allow-vertex-ai", _OTHER, _B, False, _VERTEX, _LATER),
+    Flag("vertex-ai-port", _OTHER, _I, 8080, _VERTEX, _IGN),
+    Flag("vertex-ai-thread-count", _OTHER, _I, 8, _VERTEX, _IGN),
+    Flag("vertex-ai-default-model", _OTHER, _S, "", _VERTEX, _IGN),
+    Flag("strict-model-config", _DEPRECATED, _B, False, "use --disable-auto-complete-config", _OLD),
+    Flag("response-cache-byte-size", _DEPRECATED, _I, 0, _CACHE, _LATER),
+    Flag("trace-file", _DEPRECATED, _S, "", _TRACING, _LATER),
+    Flag("trace-level", _DEPRECATED, _S, "OFF", _TRACING, _LATER, repeatable=True),
+    Flag("trace-rate", _DEPRECATED, _I, 1000, _TRACING, _IGN),
+    Flag("trace-count", _DEPRECATED, _I, -1, _TRACING, _IGN),
+    Flag("trace-log-frequency", _DEPRECATED, _I, 0, _TRACING, _IGN),
+)  # fmt: skip

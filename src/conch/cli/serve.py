@@ -1,0 +1,181 @@
+"""`conch serve`: tritonserver's command line."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from conch.cli.flags import FLAGS, Flag, Kind, Use, Value
+from conch.config.serve_options import ServeOptions
+
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off"})
+
+#: Flags whose value is a port, a count or a time and so has a smallest sensible value.
+_AT_LEAST = {"model-load-thread-count": 1, "repository-poll-secs": 1, "http-max-input-size": 1}
+
+
+class UsageError(Exception):
+    """The command line asks for something that cannot be; the text says what to write instead."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add every flag of the table, group by group."""
+    groups: dict[str, Any] = {}
+    for flag in FLAGS:
+        group = groups.get(flag.group)
+        if group is None:
+            group = groups[flag.group] = parser.add_argument_group(flag.group)
+        boolean = flag.kind is Kind.BOOLEAN
+        group.add_argument(
+            f"--{flag.name}",
+            dest=flag.name,
+            action="append",
+            nargs="?" if boolean else None,
+            const="true" if boolean else None,
+            metavar=flag.kind.value.upper(),
+            help=_help(flag),
+        )
+
+
+def _help(flag: Flag) -> str:
+    allowed = f" ({', '.join(flag.choices)})" if flag.choices else ""
+    default = "" if flag.default == "" or flag.use is not Use.IMPLEMENTED else f"; default {_show(flag.default)}"
+    prefix = "" if flag.use is Use.IMPLEMENTED else f"[{flag.use.value}] "
+    return (prefix + flag.help + allowed + default).replace("%", "%%")
+
+
+def _show(value: Value) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Start the server; returns its exit code, 2 for a wrong command line."""
+    try:
+        options, notes = read_options(vars(args))
+    except UsageError as error:
+        print(f"conch serve: error: {error}", file=sys.stderr)
+        return 2
+    for note in notes:
+        print(f"conch serve: note: {note}", file=sys.stderr)
+    from conch import app
+
+    return app.serve(options)
+
+
+def read_options(given: Mapping[str, Sequence[str] | None]) -> tuple[ServeOptions, list[str]]:
+    """The options that flag texts (by flag name, None where not given) amount to, and notes about flags without effect.
+
+    Raises:
+        UsageError: a value that cannot be read, a flag that is not available yet, or no model repository.
+    """
+    notes: list[str] = []
+    fields: dict[str, Any] = {}
+    for flag in FLAGS:
+        texts = given.get(flag.name)
+        if not texts:
+            continue
+        values = [_read(flag, text) for text in texts]
+        if flag.use is Use.IMPLEMENTED:
+            fields[_field(flag)] = _combine(flag, values, fields.get(_field(flag), ()))
+        elif flag.use is Use.IGNORED:
+            notes.append(f"--{flag.name} is ignored: {flag.help}")
+        elif flag.use is Use.LATER and any(value != flag.default for value in values):
+            raise UsageError(f"--{flag.name}={texts[-1]} cannot be honoured: {flag.help}; leave the flag out")
+        elif flag.use is Use.DEPRECATED:
+            notes.append(f"--{flag.name} is deprecated: {flag.help}")
+            fields["disable_auto_complete_config"] = values[-1]
+    options = ServeOptions(**fields)
+    _check(options)
+    return options, notes
+
+
+def _field(flag: Flag) -> str:
+    return "model_repository" if flag.name == "model-store" else flag.name.replace("-", "_")
+
+
+def _combine(flag: Flag, values: Sequence[Value], earlier: Sequence[object]) -> object:
+    if flag.name == "backend-config":
+        return backend_settings([str(value) for value in values])
+    if flag.kind is Kind.PATH:
+        return (*earlier, *(Path(str(value)) for value in values))
+    return tuple(values) if flag.repeatable else values[-1]
+
+
+def _read(flag: Flag, text: str) -> Value:
+    value: Value = text
+    if flag.kind is Kind.BOOLEAN:
+        lowered = text.lower()
+        if lowered not in _TRUE | _FALSE:
+            raise UsageError(f"--{flag.name} expects true or false, got '{text}'")
+        value = lowered in _TRUE
+    elif flag.kind in (Kind.INTEGER, Kind.FLOAT):
+        try:
+            value = int(text) if flag.kind is Kind.INTEGER else float(text)
+        except ValueError:
+            number = "an integer" if flag.kind is Kind.INTEGER else "a number"
+            raise UsageError(f"--{flag.name} expects {number}, got '{text}'") from None
+    if flag.choices and text not in flag.choices:
+        raise UsageError(f"--{flag.name} expects one of {', '.join(flag.choices)}, got '{text}'")
+    smallest = _AT_LEAST.get(flag.name, 0)
+    if flag.use is Use.IMPLEMENTED and type(value) is int and value < smallest:
+        raise UsageError(f"--{flag.name} expects an integer >= {smallest}, got {value}")
+    if flag.name.endswith("-port") and type(value) is int and value > 65535:
+        raise UsageError(f"--{flag.name} expects a port (0 to 65535), got {value}")
+    return value
+
+
+def backend_settings(texts: Sequence[str]) -> dict[str, dict[str, str]]:
+    """`<backend>,<setting>=<value>` texts as backend -> setting -> value; a setting for all backends is under "".
+
+    Raises:
+        UsageError: a text of another form.
+    """
+    settings: dict[str, dict[str, str]] = {}
+    for text in texts:
+        head, equals, value = text.partition("=")
+        backend, comma, setting = head.rpartition(",")
+        if not equals or not setting or (comma and not backend):
+            raise UsageError(f"--backend-config expects <backend>,<setting>=<value>, got '{text}'")
+        settings.setdefault(backend, {})[setting] = value
+    return settings
+
+
+def _check(options: ServeOptions) -> None:
+    if not options.model_repository:
+        raise UsageError("--model-repository must be given, e.g. conch serve --model-repository=models")
+    if "*" in options.load_model and len(options.load_model) > 1:
+        raise UsageError("--load-model=* must be the only --load-model")
+    if options.load_model and options.model_control_mode != "explicit":
+        raise UsageError("--load-model needs --model-control-mode=explicit")
+    if " " in options.model_config_name:
+        raise UsageError(f"--model-config-name must not contain spaces, got '{options.model_config_name}'")
+    for name in ("http_header_forward_pattern", "grpc_header_forward_pattern"):
+        try:
+            re.compile(getattr(options, name))
+        except re.error as error:
+            raise UsageError(f"--{name.replace('_', '-')} is not a regular expression: {error}") from None
+    if (options.grpc_use_ssl or options.grpc_use_ssl_mutual) and not (
+        options.grpc_server_cert and options.grpc_server_key
+    ):
+        raise UsageError("TLS needs --grpc-server-cert and --grpc-server-key")
+    if options.grpc_use_ssl_mutual and not options.grpc_root_cert:
+        raise UsageError("--grpc-use-ssl-mutual needs --grpc-root-cert to check the clients' certificates")
+    if not (options.allow_http or options.allow_grpc):
+        raise UsageError("--allow-http and --allow-grpc are both false: the server could not be reached")
+    _check_ports(options)
+
+
+def _check_ports(options: ServeOptions) -> None:
+    used: dict[int, str] = {}
+    for protocol in ("http", "grpc", "metrics"):
+        port: int = getattr(options, f"{protocol}_port")
+        if not getattr(options, f"allow_{protocol}") or port == 0:
+            continue
+        if port in used:
+            raise UsageError(f"--{protocol}-port and --{used[port]}-port must differ, both are {port}")
+        used[port] = protocol

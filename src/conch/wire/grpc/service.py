@@ -1,0 +1,43 @@
+"""Everything the gRPC endpoint serves, put together."""
+
+from __future__ import annotations
+
+from conch.core.api import ServerApi
+from conch.wire.grpc.administration import Administration
+from conch.wire.grpc.calls import CallOptions, GrpcCalls, Method
+from conch.wire.grpc.health import Health
+from conch.wire.grpc.infer import Inference
+from conch.wire.grpc.messages import COMPRESSION_LEVELS
+from conch.wire.grpc.options import GrpcOptions
+from conch.wire.grpc.queries import Queries
+from conch.wire.grpc.reflection import Reflection
+
+
+class InferenceService:
+    """The inference service, health checking and reflection over one server.
+
+    Attributes:
+        calls: what connections serve.
+    """
+
+    def __init__(self, server: ServerApi, options: GrpcOptions) -> None:
+        self._administration = Administration(server)
+        self._health = Health(server)
+        methods: list[Method] = [
+            *Inference(server, options.header_forward_pattern).methods(),
+            *Queries(server).methods(),
+            *self._administration.methods(),
+            *self._health.methods(),
+        ]
+        methods += Reflection([method.path for method in methods]).methods()
+        level = COMPRESSION_LEVELS[options.compression]
+        self.calls = GrpcCalls(methods, CallOptions(options.max_message_bytes, level))
+
+    def drain(self) -> None:
+        """End the calls that would never end by themselves."""
+        self._health.drain()
+
+    async def close(self) -> None:
+        """Wait for what clients have begun and may not be cut off, and for what was cancelled to stop."""
+        await self.calls.unwind()
+        await self._administration.finish()

@@ -1,0 +1,79 @@
+"""The inference endpoint: decompress, decode, one await, encode, compress."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+
+from conch.core.api import ModelView, ServerApi
+from conch.errors import UnsupportedError
+from conch.inference import InferResponse, Parameter
+from conch.wire.http.compression import CODINGS, accepted_coding, compress, decompress
+from conch.wire.http.infer_request import Decoded, decode_infer
+from conch.wire.http.infer_response import compressed, encode_infer
+from conch.wire.http.messages import HttpRequest, Outcome, Pending, Reply, error_reply
+from conch.wire.http.router import Route
+
+#: Bodies larger than this are (de)compressed in a thread: the event loop must not wait for them.
+_THREAD_BYTES = 1 << 16
+_NO_HEADERS: Mapping[str, Parameter] = {}
+
+
+class InferEndpoint:
+    """`POST /v2/models/M[/versions/V]/infer`."""
+
+    def __init__(self, server: ServerApi, max_body_bytes: int, header_forward_pattern: str) -> None:
+        self._server = server
+        self._max_body_bytes = max_body_bytes
+        self._forward = re.compile(header_forward_pattern, re.IGNORECASE) if header_forward_pattern else None
+
+    def __call__(self, request: HttpRequest, route: Route) -> Outcome:
+        view = self._server.model(route.model, route.version)
+        if view.config.decoupled:
+            raise UnsupportedError("HTTP end point doesn't support models with decoupled transaction policy")
+        encoding = request.headers.get(b"content-encoding")
+        if encoding is None or encoding == b"identity" or not encoding:
+            return self._infer(view, request, route, request.body)
+        coding = encoding.decode("latin-1")
+        if coding not in CODINGS:
+            return error_reply(501, "Unsupported compression type", "Accept-Encoding: gzip, deflate\r\n")
+        if len(request.body) <= _THREAD_BYTES // 16:
+            return self._infer(view, request, route, decompress(request.body, coding, self._max_body_bytes))
+        return Pending(
+            asyncio.to_thread(decompress, request.body, coding, self._max_body_bytes),
+            lambda body: self._infer(view, request, route, body),
+        )
+
+    def _infer(self, view: ModelView, request: HttpRequest, route: Route, body: bytes) -> Outcome:
+        headers = request.headers
+        forwarded = self._forwarded(request) if self._forward is not None else _NO_HEADERS
+        decoded = decode_infer(view, route.version, body, headers.get(b"inference-header-content-length"), forwarded)
+        accept = headers.get(b"accept-encoding")
+        coding = "" if accept is None else accepted_coding(accept.decode("latin-1"))
+        return Pending(self._server.infer(decoded.request), lambda response: _encode(response, decoded, view, coding))
+
+    def _forwarded(self, request: HttpRequest) -> Mapping[str, Parameter]:
+        assert self._forward is not None
+        return {
+            text: value.decode("latin-1")
+            for name, value in request.raw_headers
+            if self._forward.search(text := name.decode("latin-1"))
+        }
+
+
+def _encode(response: InferResponse, decoded: Decoded, view: ModelView, coding: str) -> Outcome:
+    reply = encode_infer(response, decoded.request, decoded.forms, view)
+    if not coding:
+        return reply
+    if reply.length <= _THREAD_BYTES:
+        return _compress(reply, coding)
+    return Pending(asyncio.to_thread(_compress, reply, coding), _same)
+
+
+def _compress(reply: Reply, coding: str) -> Reply:
+    return compressed(reply, compress(list(reply.parts), coding), coding)
+
+
+def _same(reply: Reply) -> Reply:
+    return reply

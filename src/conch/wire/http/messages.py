@@ -1,0 +1,100 @@
+"""HTTP requests and replies as values, and what the server may answer with: a reply now or later."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Protocol
+
+import msgspec
+
+from conch.tensor.tensor import Buffer
+from conch.wire.http.json_text import encode_json
+
+
+class HttpRequest(msgspec.Struct, frozen=True, gc=False):
+    """One complete request.
+
+    Attributes:
+        method: as sent, e.g. b"POST".
+        target: the request target as sent: path and query.
+        headers: lower-case name -> value; the last of equal names.
+        raw_headers: names and values as sent, in order.
+        body: the body with transfer coding removed (content coding not).
+        keep_alive: whether the connection may serve another request.
+        is_http_1_0: whether the client speaks HTTP/1.0.
+    """
+
+    method: bytes
+    target: bytes
+    headers: Mapping[bytes, bytes]
+    raw_headers: Sequence[tuple[bytes, bytes]]
+    body: bytes
+    keep_alive: bool
+    is_http_1_0: bool
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """One complete reply: everything up to the value of Content-Length, and the body in parts."""
+
+    head: bytes
+    length: int
+    parts: Sequence[Buffer]
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """A reply that needs an awaitable first; cancelled when the client goes away."""
+
+    awaitable: Awaitable[Any]
+    finish: Callable[[Any], Outcome]
+
+
+Outcome = Reply | Pending
+
+
+class HttpApp(Protocol):
+    """What answers the requests of a listener."""
+
+    def dispatch(self, request: HttpRequest) -> Outcome:
+        """Answer a request, or raise; called on the event loop."""
+        ...
+
+    def failure(self, error: BaseException) -> Reply:
+        """The reply for an error that `dispatch` or a pending reply raised. Never raises."""
+        ...
+
+
+_REASONS: dict[int, str] = {status.value: status.phrase for status in HTTPStatus}
+
+
+def head(status: int, content_type: str, extra: str = "") -> bytes:
+    """Status line and headers up to the value of Content-Length; `extra` lines end in CRLF."""
+    return f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {content_type}\r\n{extra}Content-Length: ".encode()
+
+
+_JSON_HEADS: dict[int, bytes] = {
+    status: head(status, "application/json") for status in (200, 400, 403, 404, 405, 408, 431, 500, 501, 503)
+}
+_EMPTY_HEADS: dict[int, bytes] = {status: head(status, "text/plain") for status in (200, 400)}
+
+
+def json_reply(value: object, status: int = 200) -> Reply:
+    """A JSON document."""
+    body = encode_json(value)
+    return Reply(_JSON_HEADS[status], len(body), (body,))
+
+
+def json_text_reply(body: bytes) -> Reply:
+    """A JSON document that is encoded already, status 200."""
+    return Reply(_JSON_HEADS[200], len(body), (body,))
+
+
+def empty_reply(status: int = 200) -> Reply:
+    """No body."""
+    return Reply(_EMPTY_HEADS[status], 0, ())
+
+
+def error_reply(status: int, message: str, extra: str = "") -> Reply:
+    """`{"error": message}`; `extra` header lines end in CRLF."""
+    body = encode_json({"error": message})
+    return Reply(head(status, "application/json", extra) if extra else _JSON_HEADS[status], len(body), (body,))

@@ -1,0 +1,92 @@
+"""The metrics page."""
+
+from __future__ import annotations
+
+import asyncio
+
+from conch.config.schema import DynamicBatching
+from conch.core.api import LogSettings, ServerMetadata
+from conch.core.log_settings import LogControl
+from conch.core.metrics import CustomMetrics
+from conch.core.server import InferenceServer
+from conch.errors import InvalidArgumentError
+from conch.testing import EchoBackend
+from conch.wire.prometheus import MetricsRenderer
+from tests.unit.core.conftest import Harness, make_config, make_request
+
+
+class _Models:
+    """Stands in for a lifecycle with one model."""
+
+    def __init__(self, harness: Harness) -> None:
+        self._harness = harness
+
+    def models(self) -> list[object]:
+        return [self._harness.model]
+
+
+def page(metrics: CustomMetrics, requests: int = 2) -> list[str]:
+    async def run() -> list[str]:
+        harness = Harness(EchoBackend, make_config(batching=DynamicBatching()))
+        await asyncio.gather(*(harness.model.infer(make_request()) for _ in range(requests)))
+        logs = LogControl(LogSettings("", True, True, True, 0, "default"))
+        server = InferenceServer(ServerMetadata("s", "1", ()), _Models(harness), metrics, logs)  # type: ignore[arg-type]
+        lines = MetricsRenderer(server).render().decode().splitlines()
+        await harness.model.close()
+        return lines
+
+    return asyncio.run(run())
+
+
+def test_counters_have_tritons_names_and_labels() -> None:
+    lines = page(CustomMetrics())
+    assert 'nv_inference_request_success{model="echo",version="1"} 2' in lines
+    assert 'nv_inference_request_failure{model="echo",reason="REJECTED",version="1"} 0' in lines
+    assert 'nv_inference_exec_count{model="echo",version="1"} 1' in lines
+    assert 'nv_inference_count{model="echo",version="1"} 2' in lines
+    assert 'nv_inference_pending_request_count{model="echo",version="1"} 0' in lines
+    assert any(line.startswith("nv_cpu_memory_total_bytes ") for line in lines)
+
+
+def test_the_duration_histogram_is_cumulative_and_ends_with_all() -> None:
+    lines = [line for line in page(CustomMetrics(), requests=3) if "duration_seconds_bucket" in line]
+    counts = [int(line.rsplit(" ", 1)[1]) for line in lines]
+    assert counts == sorted(counts)
+    assert counts[-1] == 3
+    assert 'le="+Inf"' in lines[-1]
+
+
+def test_custom_metrics_of_models_are_shown_with_escaped_labels() -> None:
+    metrics = CustomMetrics()
+    metrics.declare("requests", "How many", "counter")
+    metrics.add("requests", {"path": 'a"b\n'}, 2)
+    metrics.add("requests", {"path": 'a"b\n'}, 0.5)
+    metrics.declare("sizes", "How large", "histogram")
+    for value in (0.5, 1.0, 9.0):
+        metrics.observe("sizes", {}, value, (1.0, 5.0))
+    lines = page(metrics)
+    assert 'requests{path="a\\"b\\n"} 2.5' in lines
+    assert [line for line in lines if line.startswith("sizes")] == [
+        'sizes_bucket{le="1"} 2',
+        'sizes_bucket{le="5"} 2',
+        'sizes_bucket{le="+Inf"} 3',
+        "sizes_sum 10.5",
+        "sizes_count 3",
+    ]
+
+
+def test_a_metric_family_keeps_its_kind() -> None:
+    metrics = CustomMetrics()
+    metrics.declare("x", "", "counter")
+    metrics.declare("x", "again", "counter")
+    for wrong in (
+        lambda: metrics.declare("x", "", "gauge"),
+        lambda: metrics.add("x", {}, -1),
+        lambda: metrics.set("x", {}, 1),
+    ):
+        try:
+            wrong()
+        except InvalidArgumentError:
+            continue
+        raise AssertionError("accepted")
+    assert metrics.value("x", {}) == 0
