@@ -3,7 +3,8 @@
 The load generator is NVIDIA's perf_analyzer and the peer is NVIDIA's Triton (any version that serves the repository):
 
     PERF_ANALYZER=/path/to/perf_analyzer \\
-    TRITON='tritonserver --model-repository={repository} --http-port={http} --grpc-port={grpc} --metrics-port={metrics}' \\
+    TRITON='tritonserver --model-repository={repository} --http-port={http} --grpc-port={grpc} \\
+        --metrics-port={metrics}' \\
     python -m bench identity-http identity-grpc --rounds 5 --json results.json
 
 Runs interleave (conch, peer, conch, peer, ...) since machines drift; the medians and their ratio are quoted.

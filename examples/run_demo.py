@@ -36,8 +36,14 @@ def main() -> int:
     repository = options.work_dir / "models"
     step(1, f"deploying {options.model} into {repository}")
     conch(
-        ["deploy", options.model, "--task", "zero-shot-image-classification", "--name", "clip", "--force"]
-        + ["--model-repository", str(repository)]
+        [
+            "deploy",
+            options.model,
+            "--task=zero-shot-image-classification",
+            "--name=clip",
+            "--force",
+            f"--model-repository={repository}",
+        ]
     )
     step(2, "starting the server")
     ports = ["--http-port", str(options.http_port), "--grpc-port", str(options.grpc_port)]

@@ -12,15 +12,15 @@ import pytest
 def no_leaked_processes(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a child process behind which was not there before.
 
-    A fixture of wider scope may start its server inside the first test that uses it: those are marked `shares_server`
-    by having "server" in the fixture's name.
+    A fixture of wider scope may start its server inside the first test that uses it: such fixtures have "server" in
+    their name.
     """
     me = psutil.Process()
-    before = {child.pid for child in me.children(recursive=True)}
+    before = {child.pid for child in me.children()}
     yield
     if any("server" in name for name in request.fixturenames):
         return
-    left = [child for child in me.children(recursive=True) if child.pid not in before]
+    left = [child for child in me.children() if child.pid not in before]
     _, alive = psutil.wait_procs(left, timeout=5)
     if alive:
         described = [_describe(child) for child in alive]

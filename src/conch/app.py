@@ -103,7 +103,6 @@ class _Application:
         self._options = options
         self._logs = logs
         self._stop = asyncio.Event()
-        self._signals = 0
 
     async def run(self) -> int:
         options = self._options
@@ -174,9 +173,8 @@ class _Application:
         return listeners
 
     def _on_signal(self, number: signal.Signals) -> None:
-        self._signals += 1
-        if self._signals > 1:
-            logger.error("second signal: exiting at once")
+        if number is signal.SIGINT and self._stop.is_set():
+            logger.error("interrupted again: exiting at once")
             os._exit(128 + number)
         logger.info("Signal (%d) received.", number)
         self._stop.set()

@@ -34,6 +34,9 @@ logger = logging.getLogger("conch.core.scheduler")
 #: Seconds before the 1st, 2nd, ... attempt to bring a dead instance back; the last one repeats.
 RESTART_BACKOFF_S: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
+#: Requests go on waiting for an instance that is restarted within this many seconds.
+PATIENCE_S = 1.0
+
 #: An instance that served this long since its last restart starts again from the first back-off.
 HEALTHY_AFTER_NS = 30_000_000_000
 
@@ -293,10 +296,15 @@ class Scheduler:
         task.add_done_callback(self._tasks.discard)
 
     async def _revive(self, worker: _Worker, error: ConchError) -> None:
-        """Restart with back-off until it succeeds. What waits goes on waiting during the first attempt only."""
+        """Restart with back-off until it succeeds.
+
+        What waits goes on waiting while the instance is expected back soon, and is refused once a restart has failed or
+        the back-off has grown long.
+        """
+        failed = False
         while True:
             delay_s = RESTART_BACKOFF_S[min(worker.attempts, len(RESTART_BACKOFF_S) - 1)]
-            if worker.attempts:
+            if failed or delay_s > PATIENCE_S:
                 self._mark_broken(worker, error)
             worker.attempts += 1
             if delay_s:
@@ -306,7 +314,7 @@ class Scheduler:
                 await worker.instance.restart()
             except ConchError as failure:
                 logger.error("instance %s did not restart: %s", worker.label, failure.message)
-                error = failure
+                error, failed = failure, True
                 continue
             break
         self._broken.pop(worker, None)

@@ -267,16 +267,21 @@ def test_an_instance_that_keeps_dying_backs_off_and_refuses_meanwhile() -> None:
     async def work() -> None:
         harness = Harness(FailingBackend, make_config(batching=BATCHING))
         instance = harness.instances[0]
-        for _ in range(2):
-            with pytest.raises(InstanceDiedError):
-                await harness.model.infer(make_request())
+        for restarts, back_off_s in enumerate((0.0, 0.5, 1.0), start=1):
+            dying = harness.model.infer(make_request())
             await settle()
-        assert instance.restarts == 1
+            assert isinstance(dying.exception(), InstanceDiedError)
+            assert harness.model.healthy
+            await harness.clock.advance(back_off_s + 0.1)
+            assert instance.restarts == restarts
+        dying = harness.model.infer(make_request())
+        await settle()
+        assert isinstance(dying.exception(), InstanceDiedError)
         assert not harness.model.healthy
         with pytest.raises(BackendError, match="not healthy"):
             harness.model.infer(make_request())
-        await harness.clock.advance(0.6)
-        assert instance.restarts == 2
+        await harness.clock.advance(2.1)
+        assert instance.restarts == 4
         assert harness.model.healthy
         await harness.model.close()
 
