@@ -25,6 +25,7 @@ class UsageError(Exception):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add every flag of the table, group by group."""
+    parser.usage = "conch serve --model-repository=DIRECTORY [flags]"
     groups: dict[str, Any] = {}
     for flag in FLAGS:
         group = groups.get(flag.group)
@@ -91,6 +92,8 @@ def read_options(given: Mapping[str, Sequence[str] | None]) -> tuple[ServeOption
             fields["disable_auto_complete_config"] = values[-1]
     options = ServeOptions(**fields)
     _check(options)
+    if options.load_model and options.model_control_mode != "explicit":
+        notes.append("--load-model is ignored: it needs --model-control-mode=explicit")
     return options, notes
 
 
@@ -150,8 +153,6 @@ def _check(options: ServeOptions) -> None:
         raise UsageError("--model-repository must be given, e.g. conch serve --model-repository=models")
     if "*" in options.load_model and len(options.load_model) > 1:
         raise UsageError("--load-model=* must be the only --load-model")
-    if options.load_model and options.model_control_mode != "explicit":
-        raise UsageError("--load-model needs --model-control-mode=explicit")
     if " " in options.model_config_name:
         raise UsageError(f"--model-config-name must not contain spaces, got '{options.model_config_name}'")
     for name in ("http_header_forward_pattern", "grpc_header_forward_pattern"):

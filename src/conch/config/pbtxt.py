@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 
 from google.protobuf import json_format, text_format
@@ -41,11 +42,16 @@ def parse_json(text: str) -> ModelConfigMessage:
     Raises:
         InvalidArgumentError: not JSON, or not a ModelConfig; the text names the field.
     """
+    message = pb.ModelConfig()
     try:
-        return json_format.Parse(text, pb.ModelConfig())
-    except json_format.ParseError as error:
+        if not isinstance(json.loads(text), dict):
+            raise json_format.ParseError("expected a JSON object of ModelConfig fields")
+        json_format.Parse(text, message)
+    except (json_format.ParseError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        # protobuf lets AttributeError and TypeError through for some values of the wrong JSON type.
         reason = " ".join(str(error).split())
         raise InvalidArgumentError(f"Invalid config override: {reason}{_hint(reason)}") from error
+    return message
 
 
 def _hint(reason: str) -> str:

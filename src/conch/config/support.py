@@ -120,7 +120,7 @@ SUPPORT: dict[str, Support] = {
     "instance_group.host_policy": _ignored("there are no host policies"),
     "default_model_filename": _honoured("the file in the version directory; the backend's usual name when empty"),
     "cc_model_filenames": _ignored("the file is chosen by `default_model_filename` alone"),
-    "metric_tags": _ignored("metrics carry only the model's own labels"),
+    "metric_tags": _honoured("labels of every metric of the model"),
     "parameters": _honoured("strings for the backend and the model"),
     "parameters.string_value": _honoured("the value"),
     "model_warmup": _ignored("warm-up requests are not available yet"),

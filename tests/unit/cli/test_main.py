@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from conch import __version__
+from conch.cli.main import COMMANDS, main
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"  {name} " in printed for name in COMMANDS)
+
+
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"conch {__version__}\n"
+
+
+def test_no_command_shows_the_usage_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "usage: conch COMMAND" in capsys.readouterr().err
+
+
+def test_unknown_command_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sreve"]) == 2
+    assert "unknown command 'sreve'; did you mean 'serve'?" in capsys.readouterr().err
+
+
+def test_unknown_flag_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["serve", "--model-repostory=models"])
+    assert caught.value.code == 2
+    assert "unknown flag '--model-repostory'; did you mean '--model-repository'?" in capsys.readouterr().err
+
+
+def test_stray_argument_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "models"])
+    assert "conch serve: error: unexpected argument 'models'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["serve", "infer", "doctor"])
+def test_help_of_a_command_is_shown(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    assert f"conch {command}" in capsys.readouterr().out
+
+
+def test_help_imports_no_library() -> None:
+    script = (
+        "import sys; from conch.cli.main import main; main(['--help']); "
+        "print(sorted({'numpy', 'google.protobuf', 'tritonclient', 'torch', 'conch.app'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import argparse
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conch.cli import serve
+from conch.cli.flags import FLAGS, Kind, Use
+from conch.cli.main import main
+from conch.cli.serve import UsageError, backend_settings, read_options
+from conch.config.serve_options import ServeOptions
+
+REPOSITORY = "--model-repository=models"
+
+
+def _read(*arguments: str) -> tuple[ServeOptions, list[str]]:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    serve.add_arguments(parser)
+    return read_options(vars(parser.parse_args(arguments)))
+
+
+def test_defaults_are_those_of_the_table() -> None:
+    options = ServeOptions()
+    for flag in FLAGS:
+        if flag.use is Use.IMPLEMENTED and not flag.repeatable:
+            assert getattr(options, flag.name.replace("-", "_")) == flag.default, flag.name
+
+
+def test_every_option_has_a_flag() -> None:
+    fields = set(ServeOptions.__struct_fields__)
+    flags = {flag.name.replace("-", "_") for flag in FLAGS if flag.use is Use.IMPLEMENTED} - {"model_store"}
+    assert fields == flags
+
+
+def test_no_flag_is_listed_twice() -> None:
+    names = [flag.name for flag in FLAGS]
+    assert len(names) == len(set(names))
+
+
+def test_repository_alone_gives_the_defaults() -> None:
+    assert _read(REPOSITORY) == (ServeOptions(model_repository=(Path("models"),)), [])
+
+
+def test_repositories_add_up_under_both_names() -> None:
+    options, _ = _read("--model-repository", "a", "--model-store=b", "--model-repository=c")
+    assert options.model_repository == (Path("a"), Path("c"), Path("b"))
+
+
+@pytest.mark.parametrize("text", ["true", "1", "TRUE", "on"])
+def test_boolean_flags_accept_several_spellings_of_true(text: str) -> None:
+    assert _read(REPOSITORY, f"--grpc-keepalive-permit-without-calls={text}")[0].grpc_keepalive_permit_without_calls
+
+
+@pytest.mark.parametrize("arguments", [["--allow-http=false"], ["--allow-http", "0"], ["--allow-http=False"]])
+def test_boolean_flags_can_be_switched_off(arguments: list[str]) -> None:
+    assert not _read(REPOSITORY, *arguments)[0].allow_http
+
+
+def test_boolean_flag_without_a_value_is_true() -> None:
+    options, _ = _read("--disable-auto-complete-config", "--model-repository", "m")
+    assert options.disable_auto_complete_config
+    assert options.model_repository == (Path("m"),)
+
+
+def test_last_of_several_values_wins() -> None:
+    assert _read(REPOSITORY, "--http-port=1", "--http-port", "2")[0].http_port == 2
+
+
+def test_backend_settings_are_grouped_by_backend() -> None:
+    assert backend_settings(["python,a=1", "python,b=x=y,z", "default-max-batch-size=4"]) == {
+        "python": {"a": "1", "b": "x=y,z"},
+        "": {"default-max-batch-size": "4"},
+    }
+
+
+@pytest.mark.parametrize("text", ["python", "python,a", ",a=1", "=1", "python,=1"])
+def test_backend_setting_of_another_form_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--backend-config expects"):
+        backend_settings([text])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "--model-repository must be given"),
+        ([REPOSITORY, "--http-port=x"], "--http-port expects an integer, got 'x'"),
+        ([REPOSITORY, "--http-port=-1"], "--http-port expects an integer >= 0, got -1"),
+        ([REPOSITORY, "--grpc-port=70000"], "--grpc-port expects a port (0 to 65535), got 70000"),
+        ([REPOSITORY, "--metrics-interval-ms=x"], "--metrics-interval-ms expects a number, got 'x'"),
+        ([REPOSITORY, "--allow-http=maybe"], "--allow-http expects true or false, got 'maybe'"),
+        ([REPOSITORY, "--model-control-mode=auto"], "expects one of none, poll, explicit, got 'auto'"),
+        ([REPOSITORY, "--model-load-thread-count=0"], "expects an integer >= 1, got 0"),
+        ([REPOSITORY, "--load-model=*", "--load-model=a"], "--load-model=* must be the only --load-model"),
+        ([REPOSITORY, "--model-config-name=a b"], "must not contain spaces"),
+        ([REPOSITORY, "--http-header-forward-pattern=("], "is not a regular expression"),
+        ([REPOSITORY, "--grpc-use-ssl"], "TLS needs --grpc-server-cert and --grpc-server-key"),
+        (
+            [REPOSITORY, "--grpc-use-ssl-mutual", "--grpc-server-cert=c", "--grpc-server-key=k"],
+            "--grpc-use-ssl-mutual needs --grpc-root-cert",
+        ),
+        ([REPOSITORY, "--allow-http=0", "--allow-grpc=0"], "the server could not be reached"),
+        ([REPOSITORY, "--http-port=9", "--grpc-port=9"], "--grpc-port and --http-port must differ, both are 9"),
+        ([REPOSITORY, "--rate-limit=execution_count"], "the rate limiter is not available yet; leave the flag out"),
+        ([REPOSITORY, "--cache-config=local,size=1"], "the response cache is not available yet"),
+        ([REPOSITORY, "--http-restricted-api=health:k=v"], "restricted APIs are not available yet"),
+        ([REPOSITORY, "--trace-level=TIMESTAMPS"], "tracing is not available yet"),
+    ],
+)
+def test_wrong_command_line_says_what_was_expected(arguments: list[str], expected: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        _read(*arguments)
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("flag", [flag for flag in FLAGS if flag.use is Use.LATER], ids=lambda flag: flag.name)
+def test_flags_of_later_capabilities_are_refused(flag: Any) -> None:
+    other = {Kind.BOOLEAN: "true", Kind.INTEGER: "5"}.get(flag.kind, flag.choices[-1] if flag.choices else "x,y=z")
+    with pytest.raises(UsageError, match=f"--{flag.name}=.* cannot be honoured: .* not available yet"):
+        _read(REPOSITORY, f"--{flag.name}={other}")
+
+
+@pytest.mark.parametrize("arguments", [["--rate-limit=off"], ["--allow-sagemaker=false"], ["--trace-level=OFF"]])
+def test_later_flag_that_says_what_holds_anyway_is_accepted(arguments: list[str]) -> None:
+    assert _read(REPOSITORY, *arguments) == (ServeOptions(model_repository=(Path("models"),)), [])
+
+
+@pytest.mark.parametrize("flag", [flag for flag in FLAGS if flag.use is Use.IGNORED], ids=lambda flag: flag.name)
+def test_flags_without_effect_are_accepted_with_a_note(flag: Any) -> None:
+    text = {Kind.BOOLEAN: "false", Kind.INTEGER: "-1", Kind.FLOAT: "1.5"}.get(flag.kind, "a,b=c")
+    options, notes = _read(REPOSITORY, f"--{flag.name}={text}")
+    assert options == ServeOptions(model_repository=(Path("models"),))
+    assert notes == [f"--{flag.name} is ignored: {flag.help}"]
+
+
+def test_load_model_outside_explicit_mode_is_noted() -> None:
+    _, notes = _read(REPOSITORY, "--load-model=a")
+    assert notes == ["--load-model is ignored: it needs --model-control-mode=explicit"]
+
+
+def test_strict_model_config_is_the_old_name_of_disable_auto_complete_config() -> None:
+    options, notes = _read(REPOSITORY, "--strict-model-config=true")
+    assert options.disable_auto_complete_config
+    assert notes == ["--strict-model-config is deprecated: use --disable-auto-complete-config"]
+
+
+def test_usage_error_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve"]) == 2
+    assert "conch serve: error: --model-repository must be given" in capsys.readouterr().err
+
+
+def test_options_reach_the_application(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    served: list[ServeOptions] = []
+    application = types.ModuleType("conch.app")
+    vars(application)["serve"] = lambda options: served.append(options) or 7
+    monkeypatch.setitem(sys.modules, "conch.app", application)
+    monkeypatch.setattr("conch.app", application, raising=False)
+
+    assert main(["serve", REPOSITORY, "--id=mine", "--http-thread-count=4"]) == 7
+    assert served == [ServeOptions(model_repository=(Path("models"),), id="mine")]
+    assert "note: --http-thread-count is ignored: one event loop" in capsys.readouterr().err
