@@ -3,7 +3,7 @@
     python -m bench.grpc_wire serve --port 9001        # for NVIDIA's load generator, from another shell:
     perf_analyzer -m identity -i grpc -u localhost:9001 --concurrency-range 16:32:16 --shape INPUT0:16
 
-    python -m bench.grpc_wire measure --seconds 5      # replays one client's frames in this process; prints CPU us per call
+    python -m bench.grpc_wire measure --seconds 5      # replays a client's frames; prints CPU us per call
 
 `measure` feeds recorded HTTP/2 bytes into a connection and throws its answers away: the cost of our own code per unary
 call (frames, headers, gRPC, codec), free of sockets and clients.
@@ -34,7 +34,6 @@ from conch.wire.grpc.http2.connection import Connection
 from conch.wire.grpc.options import GrpcOptions
 from conch.wire.grpc.server import GrpcServer
 from conch.wire.grpc.service import InferenceService
-
 
 _WINDOW = 2**30
 

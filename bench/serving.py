@@ -87,10 +87,10 @@ class Bench:
         report = self._scratch / "report.csv"
         report.unlink(missing_ok=True)
         port = server.http if workload.protocol == "http" else server.grpc
-        interval_ms = str(round(seconds * 1000))
+        interval_ms = str(round(seconds * 1000 / 3))  # it wants three windows that agree
         command = [self._generator, "-m", workload.model, "-u", f"127.0.0.1:{port}", "-i", workload.protocol]
         command += ["--concurrency-range", str(concurrency), "--measurement-interval", interval_ms]
-        command += ["--stability-percentage", "999", "--max-trials", "1", "--percentile", "50", "-f", str(report)]
+        command += ["--stability-percentage", "999", "--max-trials", "3", "--percentile", "50", "-f", str(report)]
         ended = subprocess.run([*command, *workload.generator], capture_output=True, text=True, check=False)
         if not report.exists():
             raise RuntimeError(f"{' '.join(command)} made no report:\n{ended.stdout[-2000:]}{ended.stderr[-2000:]}")
