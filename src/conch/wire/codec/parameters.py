@@ -69,7 +69,7 @@ def custom_parameter(name: str, value: object) -> Parameter:
         raise InvalidArgumentError(
             "parameter keys starting with 'triton_' are reserved for Triton usage and should not be specified."
         )
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 1024:
         return value if _INT64_MIN <= value <= _INT64_MAX else float(value)
     if isinstance(value, bool | float | str):
         return value

@@ -61,12 +61,14 @@ class Connection(asyncio.Protocol):
     def __init__(self, owner: ConnectionOwner) -> None:
         self._owner = owner
         self._app = owner.app
+        self._keeps_raw_headers = owner.app.needs_raw_headers
         self._limits = owner.limits
         self._loop = owner.loop
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._parser = httptools.HttpRequestParser(self)
         # The message being received.
         self._receiving = False
+        self._just_begun = False
         self._head_done = False
         self._head_bytes = 0
         self._target = b""
@@ -108,21 +110,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._progress_at = self._loop.time()
-        if self._refused or self._closing:
-            return
-        if self._body_remaining:
-            if len(data) < self._body_remaining:
-                self._body_remaining -= len(data)
-                self._chunks.append(data)
-                return
-            self._chunks.append(data[: self._body_remaining])
-            data = data[self._body_remaining :]
-            self._body_remaining = 0
-            self._complete(self._body_keep_alive)
-            self._parser = httptools.HttpRequestParser(self)  # the old one still waits for this body
-            if not data or self._closing:
-                return
-        self._feed(data)
+        if not self._refused and not self._closing:
+            self._receive(data)
 
     def eof_received(self) -> None:
         return None  # the transport closes itself
@@ -136,44 +125,74 @@ class Connection(asyncio.Protocol):
 
     # Receiving
 
+    def _receive(self, data: bytes) -> None:
+        if self._body_remaining:
+            if len(data) < self._body_remaining:
+                self._body_remaining -= len(data)
+                self._chunks.append(data)
+                return
+            self._chunks.append(data[: self._body_remaining])
+            data = data[self._body_remaining :]
+            self._body_remaining = 0
+            self._complete(self._body_keep_alive)
+            self._parser = httptools.HttpRequestParser(self)  # the old one still waits for this body
+        if data and not self._closing:
+            self._feed(data)
+
     def _feed(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # No other protocol is spoken here: the request has been taken as plain HTTP/1.1, go on behind it.
-            rest = data[upgrade.args[0] :]
-            self._parser = httptools.HttpRequestParser(self)
-            if rest and not self._closing:
-                self._feed(rest)
+            self._decline_upgrade(data[upgrade.args[0] :])
             return
         except httptools.HttpParserError as error:
             if self._refusal is None:
                 self._refusal = error_reply(400, f"malformed HTTP request: {error}")
         if self._refusal is None and self._receiving:
             self._check_progress(len(data))
+        self._just_begun = False
         if self._refusal is not None and not self._refused:
             self._refuse()
 
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Go on in HTTP/1.1 with what follows the head of a request that offered another protocol."""
+        self._just_begun = False
+        if self._refusal is None and self._receiving:  # the parser leaves the body to the other protocol
+            if b"transfer-encoding" in self._headers:
+                self._refusal = error_reply(400, "chunked request body with an Upgrade header; send it without")
+            else:
+                self._bypass_parser()
+        else:
+            self._parser = httptools.HttpRequestParser(self)
+        if self._refusal is not None:
+            self._refuse()
+        else:
+            self._receive(rest)
+
     def _check_progress(self, size: int) -> None:
-        """Bound a head or chunked body that came only in part; let the rest of a long body bypass the parser."""
+        """Bound a head or chunked body that came only in part; let the rest of a long body bypass the parser.
+
+        The data in which a message began is not counted: it may be full of complete messages before it.
+        """
         if not self._head_done:
-            self._head_bytes += size
+            self._head_bytes += 0 if self._just_begun else size
             if self._head_bytes > self._limits.max_head_bytes:
                 self._refusal = error_reply(431, f"request head exceeds {self._limits.max_head_bytes} bytes")
-            return
-        length = self._headers.get(b"content-length")
-        if length is not None:
-            self._body_remaining = int(length) - self._body_bytes
-            self._body_keep_alive = self._parser.should_keep_alive()
-            return
-        self._wire_bytes += size  # of a chunked body: its framing and trailers count, too
-        if self._wire_bytes > 8 * self._limits.max_body_bytes + self._limits.max_head_bytes:
-            self._refusal = error_reply(400, "chunked request body has far more framing than data")
+        elif b"content-length" in self._headers:
+            self._bypass_parser()
+        else:
+            self._wire_bytes += 0 if self._just_begun else size  # framing and trailers count, too
+            if self._wire_bytes > 8 * self._limits.max_body_bytes + self._limits.max_head_bytes:
+                self._refusal = error_reply(400, "chunked request body has far more framing than data")
+
+    def _bypass_parser(self) -> None:
+        self._body_remaining = int(self._headers[b"content-length"]) - self._body_bytes
+        self._body_keep_alive = self._parser.should_keep_alive()
 
     # httptools callbacks: they must not raise
 
     def on_message_begin(self) -> None:
-        self._receiving = True
+        self._receiving = self._just_begun = True
         self._head_done = False
         self._started_at = self._progress_at
         self._head_bytes = self._body_bytes = self._wire_bytes = 0
@@ -188,7 +207,8 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._head_done:  # later ones are trailers
             self._headers[name.lower()] = value
-            self._raw_headers.append((name, value))
+            if self._keeps_raw_headers:
+                self._raw_headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._head_done = True
@@ -210,7 +230,12 @@ class Connection(asyncio.Protocol):
             self._chunks.append(body)
 
     def on_message_complete(self) -> None:
+        if b"upgrade" in self._headers and self._parser.should_upgrade() and self._announces_body():
+            return  # its body follows: `_decline_upgrade` goes on
         self._complete(self._parser.should_keep_alive())
+
+    def _announces_body(self) -> bool:
+        return b"transfer-encoding" in self._headers or self._headers.get(b"content-length", b"0").strip(b"0") != b""
 
     def _refuse_size(self, size: int) -> None:
         if self._refusal is None:
@@ -226,14 +251,17 @@ class Connection(asyncio.Protocol):
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         self._chunks = []
         parser = self._parser
+        method = parser.get_method()
+        if method == b"CONNECT":  # whatever follows is not for this server
+            keep_alive = False
         request = HttpRequest(
-            parser.get_method(),
+            method,
             self._target,
             self._headers,
             self._raw_headers,
             body,
             keep_alive,
-            parser.get_http_version() == "1.0",
+            keep_alive and b"connection" in self._headers and parser.get_http_version() == "1.0",
         )
         if self._current is None and not self._waiting and not self._write_paused:
             self._start(request)
@@ -258,7 +286,10 @@ class Connection(asyncio.Protocol):
             return
         self._pending = outcome
         self._future = asyncio.ensure_future(outcome.awaitable)
-        self._future.add_done_callback(self._awaited)
+        if self._future.done():
+            self._awaited(self._future)
+        else:
+            self._future.add_done_callback(self._awaited)
 
     def _awaited(self, future: asyncio.Future[Any]) -> None:
         pending, self._pending, self._future = self._pending, None, None

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 
 from conch.core.api import ModelView, ServerApi
-from conch.errors import UnsupportedError
+from conch.errors import InvalidArgumentError, UnsupportedError
 from conch.inference import InferResponse, Parameter
 from conch.wire.http.compression import CODINGS, accepted_coding, compress, decompress
 from conch.wire.http.infer_request import Decoded, decode_infer
@@ -26,7 +26,7 @@ class InferEndpoint:
     def __init__(self, server: ServerApi, max_body_bytes: int, header_forward_pattern: str) -> None:
         self._server = server
         self._max_body_bytes = max_body_bytes
-        self._forward = re.compile(header_forward_pattern, re.IGNORECASE) if header_forward_pattern else None
+        self._forward = _header_pattern(header_forward_pattern) if header_forward_pattern else None
 
     def __call__(self, request: HttpRequest, route: Route) -> Outcome:
         view = self._server.model(route.model, route.version)
@@ -60,6 +60,15 @@ class InferEndpoint:
             for name, value in request.raw_headers
             if self._forward.search(text := name.decode("latin-1"))
         }
+
+
+def _header_pattern(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern, re.IGNORECASE)
+    except re.error as error:
+        raise InvalidArgumentError(
+            f"the header forward pattern must be a regular expression, got '{pattern}': {error}"
+        ) from error
 
 
 def _encode(response: InferResponse, decoded: Decoded, view: ModelView, coding: str) -> Outcome:

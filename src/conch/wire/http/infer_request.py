@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -11,9 +12,10 @@ import msgspec
 from conch.core.api import ModelView
 from conch.errors import InternalError, InvalidArgumentError, NotFoundError
 from conch.inference import InferRequest, Parameter, RequestedOutput
-from conch.tensor import Tensor
+from conch.tensor import DataType, Tensor
 from conch.tensor.datatype import DATATYPE_BY_NAME
-from conch.wire.codec.parameters import NO_FIELDS, split_parameters
+from conch.tensor.tensor import Buffer
+from conch.wire.codec.parameters import NO_FIELDS, RequestFields, split_parameters
 from conch.wire.codec.tensor_bytes import check_tensor_bytes, request_prefix
 from conch.wire.http.json_tensor import tensor_data_from_json
 from conch.wire.http.json_text import decode_json
@@ -21,6 +23,8 @@ from conch.wire.http.raw_input import raw_tensor
 
 _UINT64_MAX = 2**64 - 1
 _NOT_UNSIGNED = "attempt to access JSON non-unsigned-integer as unsigned-integer"
+#: Longest head that is kept to be recognized.
+_CACHED_BYTES = 2048
 _NO_OBJECT: Mapping[str, Any] = {}
 
 
@@ -40,6 +44,26 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
     """A decoded request and how its outputs are to be written."""
 
     request: InferRequest
+    forms: OutputForms
+
+
+class _Input(msgspec.Struct, frozen=True, gc=False):
+    """An input as the head describes it: `byte_size` of binary data behind the head, or -1 and the JSON `data`."""
+
+    name: str
+    datatype: DataType
+    shape: tuple[int, ...]
+    byte_size: int
+    data: object
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """The JSON part of a request, checked."""
+
+    id: str
+    fields: RequestFields
+    inputs: tuple[_Input, ...]
+    outputs: tuple[RequestedOutput, ...]
     forms: OutputForms
 
 
@@ -69,38 +93,26 @@ def decode_infer(
     if json_bytes == 0:
         tensor = raw_tensor(view.config, body)
         return Decoded(InferRequest(model_name, version, (tensor,), parameters=forwarded), _BINARY_FORMS)
-    document = decode_json(body if json_bytes == len(body) else memoryview(body)[:json_bytes])
-    if not isinstance(document, dict):
-        raise InternalError("Unable to parse 'inputs': attempt to access non-existing object member 'inputs'")
-    request_id = document.get("id", "")
-    if not isinstance(request_id, str):
-        raise InternalError("Unable to parse 'id': attempt to access JSON non-string as string")
-    fields = NO_FIELDS
-    binary_default = False
-    if "parameters" in document:
-        parameters = document["parameters"]
-        if not isinstance(parameters, dict):
-            raise InternalError("failed to get request params.: attempt to get members for non-object")
-        binary_default = _flag(parameters.pop("binary_data_output", False), "Unable to parse 'binary_data_output'")
-        fields = split_parameters(parameters)
-    inputs = _inputs(document, body, json_bytes, model_name, request_id)
-    outputs: tuple[RequestedOutput, ...] = ()
-    forms = _BINARY_FORMS if binary_default else _JSON_FORMS
-    if "outputs" in document:
-        outputs, forms = _outputs(document["outputs"], binary_default)
+    if json_bytes == len(body):
+        parsed = _parse_head(body)
+    elif json_bytes <= _CACHED_BYTES:
+        parsed = _parse_head_once(body[:json_bytes])
+    else:
+        parsed = _parse_head(memoryview(body)[:json_bytes])
+    fields = parsed.fields
     request = InferRequest(
         model_name,
         version,
-        inputs,
-        request_id,
-        outputs,
+        _tensors(parsed, body, json_bytes, model_name),
+        parsed.id,
+        parsed.outputs,
         {**fields.custom, **forwarded} if forwarded else fields.custom,
         fields.correlation_id,
         fields.flags,
         fields.priority,
         fields.timeout_us,
     )
-    return Decoded(request, forms)
+    return Decoded(request, parsed.forms)
 
 
 def _header_length(header: bytes, body_bytes: int) -> int:
@@ -115,24 +127,64 @@ def _header_length(header: bytes, body_bytes: int) -> int:
     return length
 
 
-def _inputs(document: dict[str, Any], body: bytes, offset: int, model_name: str, request_id: str) -> tuple[Tensor, ...]:
+def _tensors(head: _Head, body: bytes, offset: int, model_name: str) -> tuple[Tensor, ...]:
     """The input tensors; binary data is taken from `body` from `offset` on, in the order of the inputs."""
     view = memoryview(body)
     tensors: list[Tensor] = []
-    for entry in _array(document, "inputs"):
-        tensor, offset = _input(entry, view, offset, model_name)
-        if any(tensor.name == other.name for other in tensors):
-            raise InvalidArgumentError(f"{request_prefix(request_id)}input '{tensor.name}' already exists in request")
-        tensors.append(tensor)
+    for entry in head.inputs:
+        data: Buffer
+        if entry.byte_size >= 0:
+            end = offset + entry.byte_size
+            if end > len(body):
+                raise InvalidArgumentError(
+                    f"unexpected size for input '{entry.name}', expecting {end - len(body)} additional bytes for model "
+                    f"'{model_name}'"
+                )
+            data, offset = view[offset:end], end
+        else:
+            count = math.prod(entry.shape)
+            data = tensor_data_from_json(entry.name, entry.datatype, count, entry.data) if count else b""
+        tensors.append(Tensor(entry.name, entry.datatype, entry.shape, data))
     if offset != len(body):
         raise InvalidArgumentError(f"unexpected additional input data for model '{model_name}'")
     for tensor in tensors:
-        check_tensor_bytes(tensor, model_name, request_id)
+        check_tensor_bytes(tensor, model_name, head.id)
     return tuple(tensors)
 
 
-def _input(entry: object, view: memoryview, offset: int, model_name: str) -> tuple[Tensor, int]:
-    """One input, and where the next one's binary data begins."""
+def _parse_head(text: Buffer) -> _Head:
+    document = decode_json(text)
+    if not isinstance(document, dict):
+        raise InternalError("Unable to parse 'inputs': attempt to access non-existing object member 'inputs'")
+    request_id = document.get("id", "")
+    if not isinstance(request_id, str):
+        raise InternalError("Unable to parse 'id': attempt to access JSON non-string as string")
+    fields = NO_FIELDS
+    binary_default = False
+    if "parameters" in document:
+        parameters = document["parameters"]
+        if not isinstance(parameters, dict):
+            raise InternalError("failed to get request params.: attempt to get members for non-object")
+        binary_default = _flag(parameters.pop("binary_data_output", False), "Unable to parse 'binary_data_output'")
+        fields = split_parameters(parameters)
+    inputs: dict[str, _Input] = {}
+    for entry in _array(document, "inputs"):
+        parsed = _parse_input(entry)
+        if parsed.name in inputs:
+            raise InvalidArgumentError(f"{request_prefix(request_id)}input '{parsed.name}' already exists in request")
+        inputs[parsed.name] = parsed
+    outputs: tuple[RequestedOutput, ...] = ()
+    forms = _BINARY_FORMS if binary_default else _JSON_FORMS
+    if "outputs" in document:
+        outputs, forms = _parse_outputs(document["outputs"], binary_default)
+    return _Head(request_id, fields, tuple(inputs.values()), outputs, forms)
+
+
+#: Heads in front of binary data are small and come again and again: equal ones are parsed once.
+_parse_head_once = lru_cache(maxsize=1024)(_parse_head)
+
+
+def _parse_input(entry: object) -> _Input:
     fields = entry if isinstance(entry, dict) else _NO_OBJECT
     parameters = fields.get("parameters")
     if not isinstance(parameters, dict):
@@ -149,21 +201,13 @@ def _input(entry: object, view: memoryview, offset: int, model_name: str) -> tup
         raise InvalidArgumentError(f"invalid datatype for input {name}")
     if "binary_data_size" in parameters:
         byte_size = _unsigned(parameters["binary_data_size"], "Unable to parse 'binary_data_size'")
-        end = offset + byte_size
-        if end > len(view):
-            raise InvalidArgumentError(
-                f"unexpected size for input '{name}', expecting {end - len(view)} additional bytes for model "
-                f"'{model_name}'"
-            )
-        return Tensor(name, datatype, shape, view[offset:end]), end
+        return _Input(name, datatype, shape, byte_size, None)
     if "data" not in fields:
         _refuse_shared_memory(parameters)
-    element_count = math.prod(shape)
-    data = tensor_data_from_json(name, datatype, element_count, fields["data"]) if element_count else b""
-    return Tensor(name, datatype, shape, data), offset
+    return _Input(name, datatype, shape, -1, fields["data"])
 
 
-def _outputs(value: object, binary_default: bool) -> tuple[tuple[RequestedOutput, ...], OutputForms]:
+def _parse_outputs(value: object, binary_default: bool) -> tuple[tuple[RequestedOutput, ...], OutputForms]:
     """The requested outputs, each name once, and their forms."""
     if not isinstance(value, list):
         raise InternalError("Unable to parse 'outputs': attempt to access JSON non-array as array")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from conch.core.api import ModelView
@@ -17,6 +18,9 @@ from conch.wire.http.messages import Reply, json_text_reply
 _BINARY_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nInference-Header-Content-Length: "
 _CONTENT_LENGTH = b"\r\nContent-Length: "
 
+#: Name, datatype, shape and size of an output. The datatype is text because hashing an enum is slow.
+_Described = tuple[str, str, tuple[int, ...], int]
+
 
 def encode_infer(response: InferResponse, request: InferRequest, forms: OutputForms, view: ModelView) -> Reply:
     """The reply to an inference. Binary outputs are parts of it, not copies.
@@ -25,31 +29,61 @@ def encode_infer(response: InferResponse, request: InferRequest, forms: OutputFo
         InvalidArgumentError: an output has no JSON form, or cannot be classified.
         InternalError: an output's data does not fit its shape.
     """
-    document: dict[str, Any] = {"id": response.id} if response.id else {}
-    document["model_name"] = response.model_name
-    document["model_version"] = response.model_version
+    outputs = response.outputs if not request.outputs else _classified(response, request, view)
+    if not response.parameters and all(forms.binary.get(t.name, forms.binary_default) for t in outputs):
+        described = tuple([(t.name, t.datatype.value, t.shape, len(t.data)) for t in outputs])
+        describe = _describe_once if not response.id else _describe
+        text = describe(response.id, response.model_name, response.model_version, described)
+        return _binary_reply(text, [tensor.data for tensor in outputs])
+    document = _document(response.id, response.model_name, response.model_version)
     if response.parameters:
         document["parameters"] = response.parameters
-    outputs: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     tails: list[Buffer] = []
     non_finite = False
-    for tensor in _classified(response, request, view):
-        entry: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype.value, "shape": tensor.shape}
+    for tensor in outputs:
+        entry = _entry(tensor.name, tensor.datatype.value, tensor.shape)
         if forms.binary.get(tensor.name, forms.binary_default):
-            size = len(tensor.data)
-            entry["parameters"] = {"binary_data_size": size}
-            if size:
-                tails.append(tensor.data)
+            entry["parameters"] = {"binary_data_size": len(tensor.data)}
+            tails.append(tensor.data)
         else:
             entry["data"], has_non_finite = json_data_of_tensor(tensor)
             non_finite |= has_non_finite
-        outputs.append(entry)
-    document["outputs"] = outputs
-    text = encode_json(document, non_finite=non_finite)
-    if not tails:
+        entries.append(entry)
+    document["outputs"] = entries
+    return _binary_reply(encode_json(document, non_finite=non_finite), tails)
+
+
+def _document(request_id: str, model_name: str, model_version: str) -> dict[str, Any]:
+    document: dict[str, Any] = {"id": request_id} if request_id else {}
+    document["model_name"] = model_name
+    document["model_version"] = model_version
+    return document
+
+
+def _entry(name: str, datatype: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    return {"name": name, "datatype": datatype, "shape": shape}
+
+
+def _describe(request_id: str, model_name: str, model_version: str, outputs: tuple[_Described, ...]) -> bytes:
+    """The JSON head of a response whose outputs are all binary."""
+    document = _document(request_id, model_name, model_version)
+    document["outputs"] = [
+        {**_entry(name, datatype, shape), "parameters": {"binary_data_size": size}}
+        for name, datatype, shape, size in outputs
+    ]
+    return encode_json(document)
+
+
+#: Responses without an id have equal heads again and again: those are encoded once.
+_describe_once = lru_cache(maxsize=1024)(_describe)
+
+
+def _binary_reply(text: bytes, tails: list[Buffer]) -> Reply:
+    size = sum(map(len, tails))
+    if not size:  # as in Triton, empty tensors do not make a response binary
         return json_text_reply(text)
-    length = len(text) + sum(map(len, tails))
-    return Reply(_BINARY_HEAD + str(len(text)).encode() + _CONTENT_LENGTH, length, (text, *tails))
+    return Reply(_BINARY_HEAD + str(len(text)).encode() + _CONTENT_LENGTH, len(text) + size, (text, *tails))
 
 
 def _classified(response: InferResponse, request: InferRequest, view: ModelView) -> tuple[Tensor, ...]:

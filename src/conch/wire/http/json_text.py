@@ -63,7 +63,9 @@ def _decode_lenient(raw: bytes) -> object:
     try:
         value = json.loads(text, parse_float=_finite)
     except json.JSONDecodeError as error:
-        raise InternalError(_parse_error(_message(error, text), _byte_offset(text, error.pos))) from None
+        message = _message(error, text)
+        position = len(text) if error.msg.startswith("Unterminated string") else error.pos
+        raise InternalError(_parse_error(message, _byte_offset(text, position))) from None
     except _NumberTooBigError as error:
         raise InternalError(
             _parse_error("Number too big to be stored in double.", _byte_offset(text, text.find(error.literal)))

@@ -74,6 +74,11 @@ class Listener:
             await self._all_closed
             self._all_closed = None
 
+    @property
+    def connection_count(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
     def opened(self, connection: Connection) -> None:
         """A connection was accepted."""
         self._connections.add(connection)
@@ -95,8 +100,11 @@ class Listener:
         period = min(_SWEEP_S, self.limits.request_timeout_s / 4, self.limits.idle_timeout_s / 4)
         self._sweeper = self.loop.call_later(period, self._sweep)
 
-    def _sweep(self) -> None:
-        now = self.loop.time()
+    def sweep(self, now: float) -> None:
+        """End connections that are over a timeout at `now` on the loop's clock. Happens by itself, too."""
         for connection in list(self._connections):
             connection.sweep(now)
+
+    def _sweep(self) -> None:
+        self.sweep(self.loop.time())
         self._sweep_later()

@@ -19,10 +19,10 @@ class HttpRequest(msgspec.Struct, frozen=True, gc=False):
         method: as sent, e.g. b"POST".
         target: the request target as sent: path and query.
         headers: lower-case name -> value; the last of equal names.
-        raw_headers: names and values as sent, in order.
+        raw_headers: names and values as sent, in order; empty unless the app needs them.
         body: the body with transfer coding removed (content coding not).
         keep_alive: whether the connection may serve another request.
-        is_http_1_0: whether the client speaks HTTP/1.0.
+        is_http_1_0: whether the client speaks HTTP/1.0 and has to be told that the connection stays open.
     """
 
     method: bytes
@@ -53,7 +53,13 @@ Outcome = Reply | Pending
 
 
 class HttpApp(Protocol):
-    """What answers the requests of a listener."""
+    """What answers the requests of a listener.
+
+    Attributes:
+        needs_raw_headers: whether `HttpRequest.raw_headers` is to be filled.
+    """
+
+    needs_raw_headers: bool
 
     def dispatch(self, request: HttpRequest) -> Outcome:
         """Answer a request, or raise; called on the event loop."""

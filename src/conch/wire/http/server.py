@@ -55,29 +55,32 @@ class _Server:
     """Start and stop, the same for every app."""
 
     def __init__(self, app: _Api | _Metrics, limits: Limits, address: tuple[str, int, bool]) -> None:
-        self._listener = Listener(app, limits)
+        self.listener = Listener(app, limits)
         self._address = address
 
     @property
     def port(self) -> int:
         """The port in use, after `start`."""
-        return self._listener.port
+        return self.listener.port
 
     async def start(self) -> None:
         """Listen. Raises UnavailableError when the address is taken."""
-        await self._listener.start(*self._address)
+        await self.listener.start(*self._address)
 
     async def drain(self, timeout_s: float) -> None:
         """Stop accepting, finish requests in flight (at most `timeout_s`), close."""
-        await self._listener.drain(timeout_s)
+        await self.listener.drain(timeout_s)
 
     async def close(self) -> None:
         """Stop at once. Idempotent."""
-        await self._listener.close()
+        await self.listener.close()
 
 
 class HttpServer(_Server):
-    """Triton's HTTP/REST protocol in front of a server."""
+    """Triton's HTTP/REST protocol in front of a server.
+
+    Raises InvalidArgumentError for a header forward pattern that is no regular expression.
+    """
 
     def __init__(self, server: ServerApi, options: HttpOptions) -> None:
         limits = Limits(
@@ -99,6 +102,7 @@ class _Api:
     """The app of the HTTP server."""
 
     def __init__(self, server: ServerApi, options: HttpOptions) -> None:
+        self.needs_raw_headers = bool(options.header_forward_pattern)
         self._table = Endpoints(server).table
         self._table["infer"] = {b"POST": InferEndpoint(server, options.max_input_bytes, options.header_forward_pattern)}
 
@@ -119,6 +123,7 @@ class _Api:
 class _Metrics:
     """The app of the metrics server."""
 
+    needs_raw_headers = False
     _CONTENT_TYPE = "text/plain; charset=utf-8"
 
     def __init__(self, render: Callable[[], bytes]) -> None:
