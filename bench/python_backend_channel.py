@@ -2,8 +2,8 @@
 
     python bench/python_backend_channel.py [--seconds 3] [--json FILE]
 
-Each case warms up, then runs for a fixed time; reported are requests per second, microseconds a request and the median
-and 99th percentile of a batch's round trip. Client, parent and child share the machine.
+Each case warms up, then runs for a fixed time; reported are requests per second, wall and CPU microseconds a
+request, and the median and 99th percentile of a batch's round trip. Parent and child share the machine.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import uvloop
 
 import conch
@@ -58,18 +59,24 @@ async def measure(instance: Any, elements: int, batch: int, seconds: float) -> d
     for _ in range(200 if elements < 1000 else 20):
         await instance.execute(requests)
     trips: list[float] = []
+    child = psutil.Process(instance.pid)
+    child_before, parent_before = sum(child.cpu_times()[:2]), time.process_time()
     started = time.perf_counter()
     while time.perf_counter() - started < seconds:
         begun = time.perf_counter()
         await instance.execute(requests)
         trips.append(time.perf_counter() - begun)
     elapsed = time.perf_counter() - started
-    rate = len(trips) * batch / elapsed
+    answered = len(trips) * batch
+    rate = answered / elapsed
+    parent_s, child_s = time.process_time() - parent_before, sum(child.cpu_times()[:2]) - child_before
     return {
         "elements": elements,
         "batch": batch,
         "requests_per_s": round(rate),
         "us_per_request": round(1e6 / rate, 1),
+        "parent_cpu_us_per_request": round(parent_s / answered * 1e6, 1),
+        "child_cpu_us_per_request": round(child_s / answered * 1e6, 1),
         "p50_us": round(statistics.median(trips) * 1e6, 1),
         "p99_us": round(sorted(trips)[int(len(trips) * 0.99)] * 1e6, 1),
     }

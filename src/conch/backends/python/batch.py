@@ -1,0 +1,115 @@
+"""A batch as the messages `stub.conch_stub.protocol` defines, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from conch.backend_api import Output
+from conch.backends.python.memory import InputArena, OutputArena, Place
+from conch.backends.python.stub.conch_stub import protocol
+from conch.backends.python.stub.conch_stub.memory import Segment
+from conch.errors import BackendError, Code, ConchError
+from conch.inference import InferRequest, Parameter
+from conch.tensor import Tensor
+from conch.tensor.datatype import DATATYPE_BY_NAME
+from conch.tensor.tensor import Buffer
+
+_INLINE_TENSOR_BYTES = protocol.INLINE_TENSOR_BYTES
+_INLINE_MESSAGE_BYTES = protocol.INLINE_MESSAGE_BYTES
+
+_NO_PARAMETERS: Mapping[str, Parameter] = {}
+
+#: Error codes by the number they have in the child's messages (Triton's numbers).
+CODES = (
+    Code.UNKNOWN,
+    Code.INTERNAL,
+    Code.NOT_FOUND,
+    Code.INVALID_ARG,
+    Code.UNAVAILABLE,
+    Code.UNSUPPORTED,
+    Code.ALREADY_EXISTS,
+    Code.CANCELLED,
+)
+
+
+class LargeInputs(msgspec.Struct):
+    """The inputs of a batch that ride in shared memory, with the places they are to be copied to."""
+
+    segment: Segment
+    places: list[Place]
+    data: list[Buffer]
+
+    @property
+    def byte_size(self) -> int:
+        """How many bytes there are to copy."""
+        return sum(place[3] for place in self.places)
+
+
+def encode_requests(requests: Sequence[InferRequest], arena: InputArena) -> tuple[tuple[Any, ...], LargeInputs | None]:
+    """The requests of an EXECUTE message, and what has to be copied before it is sent."""
+    encoded: list[tuple[Any, ...]] = []
+    large: list[tuple[list[Any], int, Buffer]] = []
+    inline_bytes = 0
+    for request in requests:
+        inputs: list[Any] = []
+        for tensor in request.inputs:
+            data = tensor.data
+            size = len(data)
+            inline_bytes += size
+            if size > _INLINE_TENSOR_BYTES or inline_bytes > _INLINE_MESSAGE_BYTES:
+                inline_bytes -= size
+                large.append((inputs, len(inputs), data))
+            inputs.append((tensor.name, tensor.datatype._value_, tensor.shape, data))
+        outputs = request.outputs
+        encoded.append(
+            (
+                inputs,
+                request.id,
+                request.correlation_id,
+                request.flags,
+                request.timeout_us,
+                dict(request.parameters) if request.parameters else None,
+                tuple([output.name for output in outputs]) if outputs else None,
+            )
+        )
+    if not large:
+        arena.note_unused()
+        return tuple(encoded), None
+    segment, places = arena.reserve([len(data) for _, _, data in large])
+    for (inputs, position, _), place in zip(large, places, strict=True):
+        inputs[position] = (*inputs[position][:3], place)
+    return tuple(encoded), LargeInputs(segment, places, [data for _, _, data in large])
+
+
+def decode_responses(responses: Sequence[Any], arena: OutputArena) -> list[Output | ConchError]:
+    """The outcome of each request.
+
+    Raises:
+        ValueError, TypeError, KeyError, IndexError, OSError: the child sent what are no responses.
+    """
+    decoded: list[Output | ConchError] = []
+    views: dict[int, np.ndarray] = {}
+    for code, content, parameters in responses:
+        if code is not None:
+            decoded.append(BackendError(content, CODES[code]))
+            continue
+        tensors: list[Tensor] = []
+        for name, datatype, shape, data in content:
+            if type(data) is not bytes:
+                data = _view(data, views, arena)
+            tensors.append(Tensor(name, DATATYPE_BY_NAME[datatype], shape, data))
+        decoded.append(Output(tuple(tensors), parameters or _NO_PARAMETERS))
+    return decoded
+
+
+def _view(place: Place, views: dict[int, np.ndarray], arena: OutputArena) -> memoryview:
+    """The bytes of a place; all views of a batch share the array whose end releases their segment."""
+    offset, size, start, length = place
+    view = views.get(offset)
+    if view is None:
+        view = views[offset] = arena.view(offset, size)
+    return view.data[start : start + length]

@@ -1,0 +1,170 @@
+"""An instance: batches to messages, answers to results, a new process after a death."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Sequence
+from functools import partial
+from typing import Any
+
+from conch.backend_api import BatchResult, InstanceSpec
+from conch.backends.python.batch import decode_responses, encode_requests
+from conch.backends.python.environment import Launch
+from conch.backends.python.memory import InputArena, OutputArena, write
+from conch.backends.python.process import StubProcess
+from conch.backends.python.settings import Timeouts
+from conch.backends.python.stub.conch_stub import protocol
+from conch.config.json_format import to_json
+from conch.errors import ConchError, InstanceDiedError
+from conch.inference import InferRequest
+
+logger = logging.getLogger(__name__)
+
+#: Copies of more bytes are made in a thread, so that the event loop does not stand still.
+_LOOP_COPY_BYTES = 8 << 20
+
+
+class PythonInstance:
+    """One `TritonPythonModel` in a process of its own."""
+
+    def __init__(self, spec: InstanceSpec, launch: Launch, timeouts: Timeouts) -> None:
+        self._spec = spec
+        self._launch = launch
+        self._timeouts = timeouts
+        self._loop = asyncio.get_running_loop()
+        self._process: StubProcess | None = None
+        self._closed = False
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the child, None without one."""
+        return self._process.pid if self._process is not None else None
+
+    async def start(self, process: StubProcess) -> None:
+        """Initialize the model in that process, which belongs to this instance from now on.
+
+        Raises:
+            ConchError: `initialize` failed, died or took too long; the process is gone.
+        """
+        self._process = process
+        process.calls.name = self._spec.name
+        process.calls.attach(self._spec.metrics)
+        self._inputs = InputArena(process.inputs)
+        self._outputs = OutputArena(process.outputs)
+        outputs = tuple(output.name for output in self._spec.config.output)
+        message = (protocol.INITIALIZE, self._arguments(), outputs)
+        try:
+            await process.request(message, self._timeouts.initialize_s, "initialize()")
+        except BaseException:
+            process.kill()
+            await process.close(0)
+            raise
+
+    def execute(self, requests: Sequence[InferRequest]) -> Awaitable[BatchResult]:
+        """Run one batch; see the port."""
+        result: asyncio.Future[BatchResult] = self._loop.create_future()
+        process = self._process
+        if process is None or not process.alive:
+            result.set_exception(self._dead_error())
+            return result
+        started_ns = time.monotonic_ns()
+        encoded, large = encode_requests(requests, self._inputs)
+        place = None if large is None else (large.segment.offset, len(large.segment))
+        message = (protocol.EXECUTE, encoded, place, self._outputs.take_released())
+
+        def send() -> None:
+            process.ask(
+                message,
+                partial(self._finish, result, len(requests), place, started_ns),
+                self._timeouts.execute_s,
+                "execute()",
+            )
+
+        if large is None:
+            send()
+        elif large.byte_size <= _LOOP_COPY_BYTES:
+            write(large.segment, large.places, large.data)
+            send()
+        else:
+            copied = self._loop.run_in_executor(None, write, large.segment, large.places, large.data)
+            copied.add_done_callback(lambda _: send())
+        return result
+
+    async def restart(self) -> None:
+        """Start another process in place of the dead one."""
+        if self._closed:
+            raise InstanceDiedError(f"instance '{self._spec.name}' is closed")
+        if self._process is not None:
+            await self._process.close(0)
+        await self.start(StubProcess(self._launch, self._spec.source.name))
+
+    async def close(self) -> None:
+        """Finalize the model and end its process."""
+        self._closed = True
+        if self._process is not None:
+            await self._process.close(self._timeouts.finalize_s)
+
+    def _finish(
+        self,
+        result: asyncio.Future[BatchResult],
+        count: int,
+        place: tuple[int, int] | None,
+        started_ns: int,
+        answer: tuple[Any, ...] | ConchError,
+    ) -> None:
+        """Settle a batch with the child's answer, or with the error that there is none."""
+        process = self._process
+        assert process is not None
+        outcome: BatchResult | ConchError
+        if isinstance(answer, ConchError):
+            outcome = answer
+        elif answer[0] == protocol.FAILED:
+            if place is not None:
+                self._inputs.forget()  # the model may still hold the inputs
+            prefix = f"Failed to process the request(s) for model '{self._spec.name}', message: "
+            outcome = process.failure(answer, prefix)
+        else:
+            try:
+                outcome = self._decode(answer, count, started_ns)
+            except (ValueError, TypeError, KeyError, IndexError, OSError) as error:
+                logger.error("%s answered a batch with what is no answer: %r", self._spec.name, error)
+                process.kill()
+                outcome = self._dead_error()
+        if result.done():
+            return
+        if isinstance(outcome, ConchError):
+            result.set_exception(outcome)
+        else:
+            result.set_result(outcome)
+
+    def _decode(self, answer: tuple[Any, ...], count: int, started_ns: int) -> BatchResult:
+        _, responses, inputs_kept, retired, start_ns, end_ns = answer
+        if inputs_kept:
+            self._inputs.forget()
+        if retired:
+            self._outputs.retire(retired)
+        if len(responses) != count:
+            raise ValueError(f"{len(responses)} responses to {count} requests")
+        outputs = decode_responses(responses, self._outputs)
+        now_ns = time.monotonic_ns()
+        return BatchResult(outputs, start_ns - started_ns, end_ns - start_ns, now_ns - end_ns)
+
+    def _dead_error(self) -> ConchError:
+        if self._process is not None:
+            return self._process.died_error()
+        return InstanceDiedError(f"Stub process '{self._spec.name}' is not healthy.")
+
+    def _arguments(self) -> dict[str, str]:
+        """The `args` of initialize(): strings all, as Triton gives them."""
+        spec = self._spec
+        return {
+            "model_config": to_json(spec.config.message),
+            "model_instance_kind": spec.kind,
+            "model_instance_name": spec.name,
+            "model_instance_device_id": str(spec.device_id),
+            "model_repository": self._launch.model_directory,
+            "model_version": str(spec.source.version),
+            "model_name": spec.source.name,
+        }

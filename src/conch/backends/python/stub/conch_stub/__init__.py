@@ -1,0 +1,1 @@
+"""The child side of the Python backend; `main` starts it."""

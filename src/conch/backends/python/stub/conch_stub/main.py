@@ -1,0 +1,198 @@
+"""The process of one instance: imports the model, then does what its server asks until that goes away."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import Any
+
+from . import protocol
+
+#: How much of the control socket is read at once; a small batch comes whole.
+_READ_BYTES = 1 << 18
+
+#: How long the process may take to end once its server has gone.
+_EXIT_SECONDS = 10.0
+
+
+class Failure(Exception):
+    """A failure that is described already and needs no traceback."""
+
+
+class ModelHost:
+    """Holds the model and answers the server's messages, one by one."""
+
+    def __init__(self, version_directory: str, model_directory: str, filename: str, inputs: int, outputs: int) -> None:
+        self._version_directory = version_directory
+        self._model_directory = model_directory
+        self._filename = filename
+        self._descriptors = inputs, outputs
+        self._module: Any = None
+        self._model: Any = None
+        self._executor: Any = None
+
+    def answer(self, message: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Do what a message asks; errors of the model become FAILED answers."""
+        kind = message[0]
+        try:
+            if kind == protocol.EXECUTE:
+                return self._executor.run(self._model, message)  # type: ignore[no-any-return]
+            if kind == protocol.IMPORT:
+                self._import_model()
+                return (protocol.OK, None)
+            if kind == protocol.COMPLETE:
+                return (protocol.OK, self._complete(message[1]))
+            if kind == protocol.INITIALIZE:
+                self._initialize(message[1], message[2])
+                return (protocol.OK, None)
+            self._finalize()
+            return (protocol.OK, None)
+        except Failure as failure:
+            return (protocol.FAILED, 1, str(failure), "")
+        except BaseException as error:
+            from . import errors
+
+            if isinstance(error, errors.TritonModelException) and _is_own(error):
+                return (protocol.FAILED, 1, str(error), "")
+            return (protocol.FAILED, 1, errors.describe(error), errors.format_traceback(error))
+
+    def _import_model(self) -> None:
+        if self._module is not None:
+            return
+        try:
+            import numpy  # noqa: F401
+        except ImportError as error:
+            raise Failure(
+                f"the interpreter {sys.executable} cannot import numpy, which models need ({error}): install it there"
+            ) from error
+        from . import pb_utils
+
+        pb_utils._model_directory = self._version_directory
+        for name in ("triton_python_backend_utils", "c_python_backend_utils"):
+            sys.modules[name] = pb_utils
+        self._module = _load_module(f"{self._version_directory}/{self._filename}")
+        if not hasattr(self._module, "TritonPythonModel"):
+            self._module = None
+            raise Failure(f"AttributeError: module '{self._filename}' has no attribute 'TritonPythonModel'")
+
+    def _complete(self, config_json: str) -> str | None:
+        self._import_model()
+        complete = getattr(self._module.TritonPythonModel, "auto_complete_config", None)
+        if complete is None:
+            return None
+        import json
+
+        from .model_config import ModelConfig
+
+        config = ModelConfig(config_json)
+        name = config.as_dict()["name"]
+        completed = complete(config)
+        if not isinstance(completed, ModelConfig):
+            raise Failure(f"auto_complete_config function in model '{name}' must return a valid pb.ModelConfig object.")
+        return json.dumps(completed.as_dict())
+
+    def _initialize(self, args: dict[str, str], output_names: tuple[str, ...]) -> None:
+        self._import_model()
+        from .execution import Executor
+        from .request import InferenceRequest
+
+        InferenceRequest.model_outputs = output_names
+        self._executor = Executor(*self._descriptors)
+        model = self._module.TritonPythonModel()
+        initialize = getattr(model, "initialize", None)
+        if initialize is not None:
+            initialize(args)
+        self._model = model
+
+    def _finalize(self) -> None:
+        model, self._model = self._model, None
+        finalize = getattr(model, "finalize", None)
+        if finalize is not None:
+            finalize()
+
+
+def _load_module(path: str) -> Any:
+    """Import the model's file as module `model`."""
+    import importlib.util
+    from pathlib import Path
+
+    if not Path(path).is_file():
+        raise Failure(f"Python model file not found in '{path}'")
+    spec = importlib.util.spec_from_file_location("model", path)
+    if spec is None or spec.loader is None:
+        raise Failure(f"'{path}' is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["model"] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules["model"]
+        raise
+    return module
+
+
+def _is_own(error: BaseException) -> bool:
+    """Whether it was raised by this package about the model's answer, and not from within the model."""
+    innermost = error.__traceback__
+    while innermost is not None:
+        if not innermost.tb_frame.f_globals.get("__name__", "").startswith("conch_stub"):
+            return False
+        innermost = innermost.tb_next
+    return True
+
+
+def _die_with_parent(parent: int) -> None:
+    """Be killed when the server is, even amid a model's work (Linux; elsewhere the closed socket says so)."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def _serve(control: socket.socket, host: ModelHost) -> None:
+    messages: list[Any] = []
+    reader = protocol.FrameReader(messages.append)
+    buffer = memoryview(bytearray(_READ_BYTES))
+    while True:
+        size = control.recv_into(buffer)
+        if not size:
+            return
+        reader.feed(buffer[:size])
+        if messages:
+            message = messages.pop()
+            answer = host.answer(message)
+            del message
+            control.sendall(protocol.encode(answer))
+            del answer
+
+
+def run() -> None:
+    """Entry point. Arguments: the parent's pid, descriptors (control, calls, inputs, outputs), version directory, model
+    directory and file name of the model."""
+    parent, control_fd, calls_fd, inputs, outputs = (int(argument) for argument in sys.argv[1:6])
+    version_directory, model_directory, filename = sys.argv[6:9]
+    _die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
+    for descriptor in (control_fd, calls_fd, inputs, outputs):
+        os.set_inheritable(descriptor, False)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.argv = [""]
+    stub_directory = sys.path.pop()
+    sys.path += [version_directory, model_directory, stub_directory]
+    from . import calls
+
+    control = socket.socket(fileno=control_fd)
+    calls.connect(socket.socket(fileno=calls_fd))
+    host = ModelHost(version_directory, model_directory, filename, inputs, outputs)
+    with contextlib.suppress(ConnectionError):  # a server that was killed
+        _serve(control, host)
+    # The interpreter now ends as any other, with the model's atexit functions; threads it left may not hold it up.
+    last_resort = threading.Timer(_EXIT_SECONDS, os._exit, (1,))
+    last_resort.daemon = True
+    last_resort.start()

@@ -1,0 +1,258 @@
+"""`pb_utils.InferenceRequest` and `pb_utils.InferenceResponse`."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Any
+
+from .errors import TritonError, TritonModelException
+from .tensor import Tensor, received
+
+
+class MemoryType(enum.IntEnum):
+    """Where tensors lie, for `PreferredMemory`."""
+
+    TRITONSERVER_MEMORY_GPU = 0
+    TRITONSERVER_MEMORY_CPU = 1
+
+
+class PreferredMemory:
+    """Where a request wants its response tensors. Accepted and kept; this server answers in host memory."""
+
+    __slots__ = ("preferred_device_id", "preferred_memory_type")
+
+    def __init__(self, preferred_memory_type: MemoryType, preferred_device_id: int = 0) -> None:
+        self.preferred_memory_type = MemoryType(preferred_memory_type)
+        self.preferred_device_id = preferred_device_id
+
+
+class InferenceTrace:
+    """The trace of a request. Without tracing there is no context to hand on."""
+
+    __slots__ = ()
+
+    def get_context(self) -> str | None:
+        """The OpenTelemetry context as JSON, or None."""
+        return None
+
+
+class InferenceRequest:
+    """A request: one the server hands to `execute`, or one a model makes."""
+
+    __slots__ = (
+        "_correlation_id",
+        "_flags",
+        "_id",
+        "_inputs",
+        "_model_name",
+        "_model_version",
+        "_outputs",
+        "_parameters",
+        "_preferred_memory",
+        "_segment",
+        "_timeout",
+        "_trace",
+        "_wire_inputs",
+    )
+
+    #: Names of all outputs of the served model: what a request without requested outputs asks for.
+    model_outputs: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        request_id: str = "",
+        correlation_id: int | str = 0,
+        inputs: Sequence[Tensor] | None = None,
+        requested_output_names: Sequence[str] | None = None,
+        model_name: str | None = None,
+        model_version: int = -1,
+        flags: int = 0,
+        timeout: int = 0,
+        preferred_memory: PreferredMemory | None = None,
+        trace: InferenceTrace | None = None,
+        parameters: dict[str, Any] | None = None,
+    ) -> None:
+        if inputs is None or requested_output_names is None or not isinstance(model_name, str):
+            raise TypeError("InferenceRequest: inputs, requested_output_names and model_name must be given")
+        if not all(isinstance(tensor, Tensor) for tensor in inputs):
+            raise TypeError("InferenceRequest: inputs must be a list of Tensor")
+        if not isinstance(correlation_id, (int, str)):
+            raise TritonModelException("Correlation ID must be integer or string")
+        if parameters is not None:
+            parameters = _plain_parameters(parameters)
+        self._id = request_id
+        self._correlation_id = correlation_id
+        self._inputs: list[Tensor] | None = list(inputs)
+        self._wire_inputs: Sequence[tuple[Any, ...]] = ()
+        self._outputs: Sequence[str] | None = tuple(requested_output_names)
+        self._model_name: str | None = model_name
+        self._model_version = model_version
+        self._flags = flags
+        self._timeout = timeout
+        self._preferred_memory = preferred_memory
+        self._trace = trace
+        self._parameters = parameters
+        self._segment: Any = None
+
+    def inputs(self) -> list[Tensor]:
+        """The input tensors, the same list at every call."""
+        inputs = self._inputs
+        if inputs is None:
+            segment = self._segment
+            inputs = self._inputs = [received(wire, segment) for wire in self._wire_inputs]
+            self._wire_inputs = ()
+        return inputs
+
+    def request_id(self) -> str:
+        """The client's id, "" without one."""
+        return self._id
+
+    def correlation_id(self) -> int | str:
+        """The sequence it belongs to; 0 for none."""
+        return self._correlation_id
+
+    def flags(self) -> int:
+        """TRITONSERVER_REQUEST_FLAG_SEQUENCE_START | _END."""
+        return self._flags
+
+    def set_flags(self, flags: int) -> None:
+        """Replace the flags."""
+        self._flags = int(flags)
+
+    def set_release_flags(self, flags: int) -> None:
+        """TRITONSERVER_REQUEST_RELEASE_ALL, as every request is released; rescheduling is for decoupled models.
+
+        Raises:
+            TritonModelException: for TRITONSERVER_REQUEST_RELEASE_RESCHEDULE.
+        """
+        if flags != 1:
+            raise TritonModelException(f"set_release_flags({flags}): this server cannot reschedule requests")
+
+    def timeout(self) -> int:
+        """The client's timeout in microseconds; 0 for none."""
+        return self._timeout
+
+    def parameters(self) -> str:
+        """The custom parameters as JSON text, "{}" without any."""
+        if not self._parameters:
+            return "{}"
+        import json
+
+        return json.dumps(self._parameters, separators=(",", ":"))
+
+    def trace(self) -> InferenceTrace:
+        """Its trace."""
+        return self._trace or InferenceTrace()
+
+    def preferred_memory(self) -> PreferredMemory:
+        """Where its response tensors are wanted."""
+        return self._preferred_memory or PreferredMemory(MemoryType.TRITONSERVER_MEMORY_CPU)
+
+    def requested_output_names(self) -> set[str]:
+        """The outputs its client wants; all of the model's where it named none."""
+        return set(self.model_outputs if self._outputs is None else self._outputs)
+
+    def is_cancelled(self) -> bool:
+        """Whether its client gave it up. A batch already handed to the model runs to its end here: always false."""
+        return False
+
+    def get_response_sender(self) -> Any:
+        """Needs the decoupled transaction policy. Raises TritonModelException."""
+        raise TritonModelException(
+            "get_response_sender: this server does not offer response senders; return a list of InferenceResponse, "
+            "one a request, from execute"
+        )
+
+    def exec(self, decoupled: bool = False) -> Any:
+        """Needs calls between models (BLS). Raises TritonModelException."""
+        raise TritonModelException(_no_bls("exec", self._model_name))
+
+    def async_exec(self, decoupled: bool = False) -> Any:
+        """Needs calls between models (BLS). Raises TritonModelException."""
+        raise TritonModelException(_no_bls("async_exec", self._model_name))
+
+
+def _no_bls(method: str, model_name: str | None) -> str:
+    return (
+        f"InferenceRequest.{method}: this server does not offer calls from one model to another (BLS); "
+        f"join '{model_name}' to this model in an ensemble, or call it over HTTP or gRPC"
+    )
+
+
+def _plain_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The parameters with values of Python's own types (numpy's scalars are subclasses of some of them)."""
+    if not isinstance(parameters, dict):
+        raise TritonModelException(f"Expect parameters to be a dict, got {type(parameters)}")
+    plain: dict[str, Any] = {}
+    for key, value in parameters.items():
+        if not isinstance(key, str):
+            raise TritonModelException(f"Expect parameters keys to have type str, found type {type(key)}")
+        for kind in (bool, int, float, str):
+            if isinstance(value, kind):
+                plain[str(key)] = kind(value)
+                break
+        else:
+            raise TritonModelException(f"Expect parameters values to have type bool/int/str, found type {type(value)}")
+    return plain
+
+
+def received_request(wire: tuple[Any, ...], segment: Any) -> InferenceRequest:
+    """The request of a message; its tensors are made when the model first asks for them."""
+    request = InferenceRequest.__new__(InferenceRequest)
+    (
+        request._wire_inputs,
+        request._id,
+        request._correlation_id,
+        request._flags,
+        request._timeout,
+        request._parameters,
+        request._outputs,
+    ) = wire
+    request._inputs = None
+    request._segment = segment
+    request._model_name = None
+    request._preferred_memory = None
+    request._trace = None
+    return request
+
+
+class InferenceResponse:
+    """The answer to one request: its tensors, or an error."""
+
+    __slots__ = ("_error", "_parameters", "_tensors")
+
+    def __init__(
+        self,
+        output_tensors: Sequence[Tensor] = (),
+        error: TritonError | None = None,
+        parameters: dict[str, Any] | None = None,
+    ) -> None:
+        for tensor in output_tensors:
+            if not isinstance(tensor, Tensor):
+                raise TypeError(f"InferenceResponse: output_tensors must be Tensors, got {type(tensor).__name__}")
+        if error is not None and not isinstance(error, TritonError):
+            raise TypeError(f"InferenceResponse: error must be a TritonError, got {type(error).__name__}")
+        if parameters is not None:
+            parameters = _plain_parameters(parameters)
+        self._tensors = output_tensors if error is None else ()
+        self._error = error
+        self._parameters = parameters
+
+    def output_tensors(self) -> list[Tensor]:
+        """Its tensors; none beside an error."""
+        return list(self._tensors)
+
+    def has_error(self) -> bool:
+        """Whether it is an error."""
+        return self._error is not None
+
+    def error(self) -> TritonError | None:
+        """The error, or None."""
+        return self._error
+
+    def parameters(self) -> str:
+        """Its parameters as JSON text."""
+        import json
+
+        return json.dumps(self._parameters or {})
