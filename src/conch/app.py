@@ -216,6 +216,7 @@ def model_table(server: InferenceServer) -> str:
     for name, versions in sorted(server.lifecycle.states().items()):
         for version, state in sorted(versions.items()):
             rows.append((name, str(version), f"{state.state}: {state.reason}" if state.reason else state.state))
+    rows += [(name, "-", f"UNAVAILABLE: {reason}") for name, reason in sorted(server.lifecycle.unreadable().items())]
     rows = [(name, version, status.splitlines()[0]) for name, version, status in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     rule = "+" + "+".join("-" * (width + 2) for width in widths) + "+"

@@ -75,7 +75,7 @@ class InferResponse(msgspec.Struct, frozen=True):
         model_name: the model that answered.
         model_version: the version that answered.
         id: the request's id.
-        outputs: tensors, only those requested, in the requested order (the model's own order when all were).
+        outputs: tensors, only those requested, in the order in which the model made them.
         parameters: what the model said beside its tensors.
     """
 
@@ -91,3 +91,8 @@ class InferResponse(msgspec.Struct, frozen=True):
             if tensor.name == name:
                 return tensor
         return None
+
+
+def request_prefix(request_id: str) -> str:
+    """What Triton puts before errors about one request: "[request id: ...] "."""
+    return f"[request id: {request_id or '<id_unknown>'}] "

@@ -83,7 +83,7 @@ def from_message(message: ModelConfigMessage) -> schema.ModelConfig:
         max_batch_size=kept.max_batch_size,
         input=tuple(_input(tensor) for tensor in kept.input),
         output=tuple(_output(tensor) for tensor in kept.output),
-        version_policy=_version_policy(kept.version_policy),
+        version_policy=version_policy(kept),
         instance_group=tuple(_instance_group(group) for group in kept.instance_group),
         dynamic_batching=batching,
         default_model_filename=kept.default_model_filename,
@@ -114,7 +114,9 @@ def _output(tensor: ConfigPart) -> schema.ModelOutput:
     )
 
 
-def _version_policy(policy: ConfigPart) -> schema.VersionPolicy:
+def version_policy(message: ModelConfigMessage) -> schema.VersionPolicy:
+    """The version policy of a normalized configuration."""
+    policy = message.version_policy
     choice = policy.WhichOneof("policy_choice")
     if choice == "specific":
         return schema.VersionPolicy(specific=tuple(policy.specific.versions))

@@ -41,7 +41,18 @@ def validate(config: ModelConfig) -> None:
 
 def check(message: ModelConfigMessage, *, complete: bool) -> None:
     """Raise InvalidArgumentError listing every violation of a rule (see `violations`)."""
-    found = violations(message, complete=complete)
+    _refuse(message, violations(message, complete=complete))
+
+
+def check_scheduling(message: ModelConfigMessage) -> None:
+    """Raise InvalidArgumentError listing violations that make the model none at all: backend, batch size, batching.
+
+    Triton looks at these before it tries to load the model, and at the others when it does.
+    """
+    _refuse(message, [text for rule in (_identity, _batch_size, _dynamic_batching) for text in rule(message)])
+
+
+def _refuse(message: ModelConfigMessage, found: list[str]) -> None:
     if len(found) == 1:
         raise InvalidArgumentError(found[0])
     if found:

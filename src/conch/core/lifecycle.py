@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import tempfile
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -59,6 +60,8 @@ class Lifecycle:
         self._loaded: dict[str, _Loaded] = {}
         #: What each model's directory looked like when it was last loaded, well or not: polling compares with it.
         self._tried: dict[str, str] = {}
+        #: Why the configurations of these models could not be read: there are no versions yet that could have a state.
+        self._unreadable: dict[str, str] = {}
         self._overrides: dict[str, str] = {}
         self._scratch: dict[str, tempfile.TemporaryDirectory[str]] = {}
         self._resolved: dict[tuple[str, str], Model] = {}
@@ -67,7 +70,7 @@ class Lifecycle:
         self._stopping = False
 
     def find(self, name: str, version: str) -> Model:
-        """The ready version a request means; `version` "" or "-1" is the newest that is ready.
+        """The ready version a request means; `version` "" is the newest that is ready.
 
         Raises:
             NotFoundError, UnavailableError: in Triton's words.
@@ -81,7 +84,7 @@ class Lifecycle:
     def _resolve(self, name: str, version: str) -> Model:
         number = parse_version(version)
         states = self._states.get(name)
-        if states is None:
+        if not states:
             raise NotFoundError(f"Request for unknown model: '{name}' is not found")
         ready = self._ready.get(name, {})
         if number == -1:
@@ -106,24 +109,36 @@ class Lifecycle:
 
     def all_ready(self) -> bool:
         """Whether every version that should serve does (a version unloaded on purpose does not count)."""
-        return all(
-            state.state == "READY" or state.reason == "unloaded"
-            for versions in self._states.values()
-            for state in versions.values()
-        ) and all(model.healthy for model in self.models())
+        return (
+            not self._unreadable
+            and all(
+                state.state == "READY" or state.reason == "unloaded"
+                for versions in self._states.values()
+                for state in versions.values()
+            )
+            and all(model.healthy for model in self.models())
+        )
 
     def states(self) -> Mapping[str, Mapping[int, VersionState]]:
         """Every model that was ever asked to load, with the state of its versions."""
         return self._states
 
+    def unreadable(self) -> Mapping[str, str]:
+        """Models whose configuration could not be read, and why."""
+        return self._unreadable
+
     def index(self, ready: bool) -> Sequence[ModelIndexEntry]:
-        """The repository index; models in a repository that were never loaded have a name only."""
+        """The repository index.
+
+        A model that was never loaded has a name only; one whose configuration cannot be read has a reason but no version.
+        """
         entries: list[ModelIndexEntry] = []
         for name in sorted({*scan(self._repositories), *self._states}):
             states = self._states.get(name)
+            reason = self._unreadable.get(name, "")
+            if not ready and (reason or not states):
+                entries.append(ModelIndexEntry(name, "", "UNAVAILABLE" if reason else "", reason))
             if not states:
-                if not ready:
-                    entries.append(ModelIndexEntry(name))
                 continue
             for version, state in sorted(states.items()):
                 if not ready or state.state == "READY":
@@ -167,14 +182,23 @@ class Lifecycle:
         if self._ready.get(name) and self._loaded.get(name) == wanted:
             return
         try:
-            plan = await self._loader.plan(name, directory, override)
+            message = self._loader.read(name, directory, override)
+        except ConchError as error:
+            self._drop(scratch)
+            what = "Invalid config override" if override is not None else "failed to poll"
+            logger.error("%s for model '%s': %s: %s", what, name, error.code.value, error.message)
+            self._unreadable[name] = f"{error.code.value}: {error.message}"
+            raise InternalError(f"{poll_failure.message}: {error.message}") from error
+        self._unreadable.pop(name, None)
+        selected: Sequence[int] = ()
+        try:
+            selected = self._loader.versions(message, directory)
+            plan = await self._loader.plan(message, directory, selected)
         except ConchError as error:
             self._drop(scratch)
             logger.error("failed to load '%s': %s: %s", name, error.code.value, error.message)
-            if override is not None:
-                logger.error("Invalid config override for model '%s'", name)
-            self._mark_failed(name, (), error)
-            raise poll_failure if override is not None else self._load_failure(name, (), error) from error
+            self._mark_failed(name, selected, error)
+            raise self._load_failure(name, selected, error) from error
         self._mark_loading(name, plan.versions)
         models, failure = await self._load_versions(plan)
         if failure is not None:
@@ -209,8 +233,7 @@ class Lifecycle:
             logger.error("failed to load '%s': model not found in any model repository", name)
             raise failure
         if entry.problem:
-            self._states.setdefault(name, {})
-            self._mark_failed(name, (), InvalidArgumentError(entry.problem))
+            self._unreadable[name] = f"Invalid argument: {entry.problem}"
             logger.error("failed to load '%s': %s", name, entry.problem)
             raise failure
         return entry.directory
@@ -247,14 +270,18 @@ class Lifecycle:
         ready = self._ready.get(name, {})
         if not ready:
             states.clear()
-        for version in versions or (() if ready else (1,)):
+        for version in versions:
             if version not in ready:
                 states[version] = VersionState("UNAVAILABLE", f"{error.code.value}: {error.message}")
+        if not versions:
+            self._unreadable[name] = f"{error.code.value}: {error.message}"
         self._resolved.clear()
 
     def _load_failure(self, name: str, versions: Sequence[int], error: ConchError) -> ConchError:
-        what = f"version {versions[-1]} is at UNAVAILABLE state: " if versions else ""
-        return InvalidArgumentError(f"load failed for model '{name}': {what}{error.code.value}: {error.message};")
+        if not versions:
+            return InvalidArgumentError(f"load failed for model '{name}': {error.message}")
+        state = f"version {versions[-1]} is at UNAVAILABLE state: {error.code.value}: {error.message};"
+        return InvalidArgumentError(f"load failed for model '{name}': {state}")
 
     def _swap(self, name: str, models: Sequence[Model], scratch: tempfile.TemporaryDirectory[str] | None) -> None:
         old = self._ready.get(name, {})
@@ -278,6 +305,7 @@ class Lifecycle:
             scratch = self._scratch.pop(name, None)
             self._loaded.pop(name, None)
             self._tried.pop(name, None)
+            self._unreadable.pop(name, None)
             for model in models:
                 self._states[name][model.version] = VersionState("UNLOADING")
             self._resolved.clear()
@@ -341,18 +369,26 @@ class Lifecycle:
             scratch.cleanup()
 
 
+_LEADING_INTEGER = re.compile(r"\s*[+-]?\d+")
+
+
 def parse_version(version: str) -> int:
-    """The number of a version string; -1 for "".
+    """The number of a version string, -1 for ""; like Triton it stops reading where the digits end.
 
     Raises:
-        InvalidArgumentError: it is no integer, in Triton's words.
+        InvalidArgumentError: it does not begin with an integer > 0, in Triton's words.
     """
     if not version:
         return -1
-    try:
-        return int(version)
-    except ValueError:
+    found = _LEADING_INTEGER.match(version)
+    number = int(found.group()) if found else 0
+    if found is None or number >= 2**63:
         raise InvalidArgumentError(
-            f"failed to get model version from specified version string '{version}' (details: stoll), version should "
-            "be an integral value > 0"
-        ) from None
+            f"failed to get model version from specified version string '{version}' (details: stol), version should be "
+            "an integral value > 0"
+        )
+    if number <= 0:
+        raise InvalidArgumentError(
+            f"invalid model version specified '{version}' , version should be an integral value > 0"
+        )
+    return number

@@ -12,6 +12,7 @@ import msgspec
 
 from conch.backend_api import Backend, Instance, InstanceSpec, MetricSink, ModelSource
 from conch.config import complete, pbtxt, validate, versions
+from conch.config.proto import ModelConfigMessage
 from conch.config.schema import ModelConfig
 from conch.core.clock import Clock
 from conch.core.model import Model
@@ -62,11 +63,11 @@ class Loader:
         self._metrics = metrics
         self._clock = clock
 
-    async def plan(self, name: str, directory: Path, override: str | None) -> LoadPlan:
-        """The configuration of a model (`override`: JSON that replaces config.pbtxt) and the versions to serve.
+    def read(self, name: str, directory: Path, override: str | None) -> ModelConfigMessage:
+        """The configuration of a model (`override`: JSON that replaces config.pbtxt), as complete as its files make it.
 
         Raises:
-            ConchError: the configuration is broken; the text names file and field.
+            ConchError: it cannot be read, or contradicts itself; the text names file and field.
         """
         options = self._options
         if override is None:
@@ -78,16 +79,32 @@ class Loader:
             raise InvalidArgumentError(
                 f"unexpected directory name '{name}' for model '{message.name}', directory name must equal model name"
             )
-        validate.check(message, complete=not options.auto_complete)
-        config = pbtxt.from_message(message)
+        validate.check_scheduling(message)
+        return message
+
+    def versions(self, message: ModelConfigMessage, directory: Path) -> Sequence[int]:
+        """The versions its policy selects.
+
+        Raises:
+            InvalidArgumentError: there is none.
+        """
         available = versions.available_versions(directory)
-        selected = versions.select_versions(config.version_policy, available, name)
-        backend = self._find_backend(config.backend)
+        selected = versions.select_versions(pbtxt.version_policy(message), available, message.name)
         if not selected:
             raise InvalidArgumentError(
-                f"at least one version must be available under the version policy of model '{name}'"
+                f"at least one version must be available under the version policy of model '{message.name}'"
             )
-        if options.auto_complete:
+        return selected
+
+    async def plan(self, message: ModelConfigMessage, directory: Path, selected: Sequence[int]) -> LoadPlan:
+        """What to load, once the backend has completed the configuration from the model itself.
+
+        Raises:
+            ConchError: the configuration is broken or has no backend; the text names the field.
+        """
+        config = pbtxt.from_message(message)
+        if self._options.auto_complete:
+            backend = self._find_backend(config.backend)
             config = await backend.complete_config(self._source(config, max(selected), directory), config)
         validate.validate(config)
         return LoadPlan(config, directory, selected)

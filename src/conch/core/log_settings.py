@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -69,7 +69,7 @@ class LogControl:
 class TritonFormatter(logging.Formatter):
     """Triton's two log formats: `I0102 03:04:05.678901 PID file.py:7] "text"` and the ISO8601 one.
 
-    A record of a model's own process carries the attribute `instance` (its instance name), which is put before the text.
+    A record of a model's own process carries the attribute `instance` (its instance name), put before the text.
     """
 
     def __init__(self, control: LogControl) -> None:

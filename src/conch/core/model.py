@@ -46,7 +46,10 @@ class Model:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._scheduler = Scheduler(config, instances, self.stats, self._respond, clock)
-        self._output_reshapes = {spec.name: (spec.reshape, spec.dims) for spec in config.output if spec.reshape}
+        self._output_reshapes = {
+            spec.name: (spec.reshape, spec.dims) for spec in config.output if spec.reshape is not None
+        }
+        self._output_names = frozenset(spec.name for spec in config.output)
 
     def infer(self, request: InferRequest) -> RequestFuture:
         """Check and schedule one request.
@@ -123,16 +126,16 @@ class Model:
     def _respond(self, pending: Pending, output: Output) -> InferResponse:
         request = pending.request
         tensors = output.tensors
-        if request.outputs:
-            by_name = {tensor.name: tensor for tensor in tensors}
-            tensors = tuple(by_name[asked.name] for asked in request.outputs if asked.name in by_name)
+        wanted = {asked.name for asked in request.outputs} if request.outputs else self._output_names
+        if len(tensors) != 1 or tensors[0].name not in wanted:
+            tensors = tuple(tensor for tensor in tensors if tensor.name in wanted)
         if self._output_reshapes:
             tensors = tuple(map(self._reshaped, tensors))
         return InferResponse(self.config.name, self._version_text, request.id, tensors, output.parameters)
 
     def _reshaped(self, tensor: Tensor) -> Tensor:
         reshape = self._output_reshapes.get(tensor.name)
-        if reshape is None:
+        if reshape is None or reshape[0] is None:
             return tensor
         first = 1 if self.config.max_batch_size else 0
         source, target = reshape

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterator
 
 from conch.config.schema import DynamicBatching, QueuePolicy
 from conch.errors import ConchError, RejectedError
-from conch.inference import InferRequest, InferResponse
+from conch.inference import InferRequest, InferResponse, request_prefix
 
 
 class RequestFuture(asyncio.Future[InferResponse]):
@@ -102,6 +102,9 @@ class RequestQueue:
     def push(self, pending: Pending) -> None:
         """Queue a request at its priority (an unknown priority takes the default level).
 
+        As in Triton, a request may shorten the default time-out where that is allowed, but not set one where there is
+        none.
+
         Raises:
             RejectedError: the level's `max_queue_size` is reached.
         """
@@ -110,9 +113,9 @@ class RequestQueue:
         level = self._levels[number - 1]
         policy = level.policy
         if policy.max_queue_size and level.size() >= policy.max_queue_size:
-            raise RejectedError(f"{_request_prefix(request)}Exceeds maximum queue size")
+            raise RejectedError(f"{request_prefix(request.id)}Exceeds maximum queue size")
         timeout_us = policy.default_timeout_microseconds
-        if policy.allow_timeout_override and (not timeout_us or 0 < request.timeout_us < timeout_us):
+        if policy.allow_timeout_override and 0 < request.timeout_us < timeout_us:
             timeout_us = request.timeout_us
         if timeout_us:
             pending.deadline_ns = pending.enqueued_ns + timeout_us * 1000
@@ -178,7 +181,3 @@ class RequestQueue:
                     gone += done
         self._size -= len(gone)
         return gone
-
-
-def _request_prefix(request: InferRequest) -> str:
-    return f"[request id: {request.id or '<id_unknown>'}] "

@@ -161,8 +161,7 @@ class Scheduler:
         now_ns = self._clock.monotonic_ns()
         for pending in queue.expire(now_ns):
             self._stats.pending_count -= 1
-            text = f"[request id: {pending.request.id or '<id_unknown>'}] Request timeout expired"
-            self._fail(pending, RejectedError(text))
+            self._fail(pending, RejectedError("Request timeout expired"))
         wake_ns = queue.next_deadline_ns()
         while self._idle and len(queue):
             if self._policy is None:

@@ -125,9 +125,7 @@ class InferenceServer:
             try:
                 return [self._lifecycle.find(name, version).statistics()]
             except ConchError as error:
-                raise InvalidArgumentError(
-                    f"requested model version is not available for '{name}' version {version}"
-                ) from error
+                raise InvalidArgumentError(f"requested model version is not available for model '{name}'") from error
         return [self._lifecycle.find(name, str(number)).statistics() for number in versions]
 
     def infer(self, request: InferRequest) -> RequestFuture:

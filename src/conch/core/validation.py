@@ -5,13 +5,15 @@ The rules are compiled once a model version, so that checking the common request
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 
 import msgspec
 
 from conch.config.schema import ModelConfig, ModelInput
+from conch.core.tensor_bytes import check_tensor_bytes
 from conch.errors import InvalidArgumentError
-from conch.inference import InferRequest
+from conch.inference import InferRequest, request_prefix
 from conch.tensor import DataType, Tensor
 
 _BATCH_DIMENSION_NOTE = (
@@ -65,9 +67,7 @@ class RequestRules:
         for tensor in inputs:
             rule = self._inputs.get(tensor.name)
             if rule is None:
-                raise InvalidArgumentError(
-                    f"{self._prefix(request)}unexpected inference input '{tensor.name}' for model '{self._model}'"
-                )
+                raise InvalidArgumentError(f"unexpected inference input '{tensor.name}' for model '{self._model}'")
             if tensor.datatype is not rule.datatype:
                 raise InvalidArgumentError(
                     f"{self._prefix(request)}inference input '{tensor.name}' data-type is '{tensor.datatype.value}', "
@@ -75,6 +75,9 @@ class RequestRules:
                 )
             if not rule.accepts(tensor.shape[first:]):
                 raise InvalidArgumentError(self._prefix(request) + self._shape_text(tensor, rule))
+            size = rule.fixed_bytes
+            if size < 0 or len(tensor.data) != size * batch_size:
+                check_tensor_bytes(tensor, self._model, request.id)
         if len(inputs) < self._most:
             self._check_required(request)
         key: Hashable = None
@@ -89,7 +92,8 @@ class RequestRules:
 
     def _batch_size(self, request: InferRequest) -> int:
         batch_size = -1
-        for tensor in request.inputs:
+        # Last to first, as Triton happens to look at them: its error names the earlier of two that differ.
+        for tensor in reversed(request.inputs):
             if not tensor.shape:
                 raise InvalidArgumentError(
                     f"{self._prefix(request)}input '{tensor.name}' has no shape but model requires batch dimension for "
@@ -102,12 +106,17 @@ class RequestRules:
                     f"{self._prefix(request)}input '{tensor.name}' batch size does not match other inputs for "
                     f"'{self._model}'"
                 )
+        if batch_size < 1:
+            raise InvalidArgumentError(
+                f"{self._prefix(request)}inference request batch-size must be >= 1 for '{self._model}', got "
+                f"{batch_size}"
+            )
         if batch_size > self._max_batch_size:
             raise InvalidArgumentError(
                 f"{self._prefix(request)}inference request batch-size must be <= {self._max_batch_size} for "
                 f"'{self._model}'"
             )
-        return max(batch_size, 1)
+        return batch_size
 
     def _check_required(self, request: InferRequest) -> None:
         given = {tensor.name for tensor in request.inputs}
@@ -125,17 +134,15 @@ class RequestRules:
         text = (
             f"{expected} but got {len(given)} inputs for model '{self._model}'. Got input(s) [{_quoted(sorted(given))}]"
         )
-        if missing:
-            text += f", but missing required input(s) [{_quoted(missing)}]. Please provide all required input(s)."
-        else:
-            text += ". Please provide all required input(s)."
-        return text
+        # The stray bracket for too many inputs is Triton's.
+        listed = f"[{_quoted(missing)}]" if missing else "]"
+        return f"{text}, but missing required input(s) {listed}. Please provide all required input(s)."
 
     def _shape_text(self, tensor: Tensor, rule: _InputRule) -> str:
         expected = (-1, *rule.dims) if self._max_batch_size else rule.dims
         return (
             f"unexpected shape for input '{tensor.name}' for model '{self._model}'. Expected {_dims(expected)}, got "
-            f"{_dims(tensor.shape)}. {_BATCH_DIMENSION_NOTE}"
+            f"{_dims(tensor.shape)}. {_BATCH_DIMENSION_NOTE if self._max_batch_size else ''}"
         )
 
     def _reshaped(self, request: InferRequest, first: int) -> InferRequest:
@@ -150,18 +157,21 @@ class RequestRules:
         return msgspec.structs.replace(request, inputs=tuple(inputs))
 
     def _prefix(self, request: InferRequest) -> str:
-        return f"[request id: {request.id or '<id_unknown>'}] "
+        return request_prefix(request.id)
 
 
 class _InputRule:
     """The compiled check of one input."""
 
-    __slots__ = ("datatype", "dims", "fixed", "optional", "ragged", "reshape")
+    # fixed_bytes: the size of one inference's data, -1 where it varies.
+    __slots__ = ("datatype", "dims", "fixed", "fixed_bytes", "optional", "ragged", "reshape")
 
     def __init__(self, spec: ModelInput) -> None:
         self.datatype: DataType = spec.data_type
         self.dims = spec.dims
         self.fixed = -1 not in spec.dims
+        item_bytes = spec.data_type.item_bytes
+        self.fixed_bytes = math.prod(spec.dims) * item_bytes if self.fixed and item_bytes else -1
         self.optional = spec.optional
         self.ragged = spec.allow_ragged_batch
         self.reshape = spec.reshape
@@ -171,7 +181,9 @@ class _InputRule:
             return True
         if self.fixed or len(dims) != len(self.dims):
             return False
-        return all(expected in (-1, got) for expected, got in zip(self.dims, dims, strict=True))
+        return all(
+            expected == got or (expected == -1 and got >= 0) for expected, got in zip(self.dims, dims, strict=True)
+        )
 
 
 def reshape_dims(actual: Sequence[int], source: Sequence[int], target: Sequence[int]) -> tuple[int, ...]:

@@ -77,7 +77,7 @@ def test_versions_are_found_by_number_and_refused_in_tritons_words(tmp_path: Pat
         assert case.lifecycle.find("echo", "1").version == 1
         with pytest.raises(NotFoundError, match="'echo' version 7 is not found"):
             case.lifecycle.find("echo", "7")
-        with pytest.raises(InvalidArgumentError, match="details: stoll"):
+        with pytest.raises(InvalidArgumentError, match="details: stol"):
             case.lifecycle.find("echo", "x")
 
     play(tmp_path, work)

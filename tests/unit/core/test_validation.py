@@ -53,7 +53,7 @@ def test_a_fitting_request_passes_with_its_batch_size() -> None:
         ),
         (
             request(tensor("INPUT0", 1, 16), tensor("INPUT1", 2, 16)),
-            "input 'INPUT1' batch size does not match other inputs for 'simple'",
+            "input 'INPUT0' batch size does not match other inputs for 'simple'",
         ),
         (
             request(tensor("INPUT0", 1, 16), tensor("OTHER", 1, 16)),

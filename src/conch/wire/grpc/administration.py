@@ -8,7 +8,7 @@ from typing import Any
 
 from conch.core.api import LogSettings, ServerApi
 from conch.errors import InvalidArgumentError, UnsupportedError
-from conch.wire.grpc.calls import UnaryMethod
+from conch.wire.grpc.dispatch import UnaryMethod
 from conch.wire.grpc.methods import INFERENCE_SERVICE, unary
 from conch.wire.grpc.protos import pb
 

@@ -13,7 +13,7 @@ from conch.wire.grpc.http2.hpack_cache import Headers
 from conch.wire.grpc.outcome import RpcError, Status
 
 if TYPE_CHECKING:
-    from conch.wire.grpc.calls import Method
+    from conch.wire.grpc.dispatch import Method
 
 #: Metadata of a call in the order it came; keys are lower case, those that end in "-bin" have bytes.
 Metadata = tuple[tuple[str, str | bytes], ...]

@@ -7,9 +7,10 @@ import contextlib
 from typing import Any
 
 from conch.core.api import ServerApi
-from conch.wire.grpc.calls import Method, StreamCall, StreamMethod
 from conch.wire.grpc.descriptors import ProtoFile
+from conch.wire.grpc.dispatch import Method, StreamMethod
 from conch.wire.grpc.methods import parse, unary
+from conch.wire.grpc.stream_call import StreamCall
 
 _UNKNOWN, SERVING, NOT_SERVING, _SERVICE_UNKNOWN = range(4)
 

@@ -14,7 +14,7 @@ from conch.errors import ConchError, FailureReason, InvalidArgumentError
 from conch.inference import InferRequest, InferResponse
 from conch.tensor.tensor import Buffer
 from conch.wire.codec.classification import classify
-from conch.wire.grpc.calls import Method, Parts, Pending, StreamCall, StreamMethod, UnaryMethod
+from conch.wire.grpc.calls import Parts, Pending
 from conch.wire.grpc.codec import (
     FINAL_RESPONSE,
     RequestDecoder,
@@ -23,8 +23,10 @@ from conch.wire.grpc.codec import (
     encode_stream_error,
     encode_stream_response,
 )
+from conch.wire.grpc.dispatch import Method, StreamMethod, UnaryMethod
 from conch.wire.grpc.head import Metadata
 from conch.wire.grpc.methods import INFERENCE_SERVICE
+from conch.wire.grpc.stream_call import StreamCall
 
 _NO_HEADERS: Mapping[str, str] = {}
 

@@ -9,7 +9,8 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from conch.tensor.tensor import Buffer
-from conch.wire.grpc.calls import Parts, Pending, UnaryMethod
+from conch.wire.grpc.calls import Parts, Pending
+from conch.wire.grpc.dispatch import UnaryMethod
 from conch.wire.grpc.head import Metadata
 from conch.wire.grpc.outcome import RpcError, Status
 

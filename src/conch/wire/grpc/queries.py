@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from conch.core.api import DurationStat, ModelStatistics, ServerApi, TensorMetadata
-from conch.wire.grpc.calls import UnaryMethod
+from conch.wire.grpc.dispatch import UnaryMethod
 from conch.wire.grpc.methods import INFERENCE_SERVICE, unary
 from conch.wire.grpc.protos import pb
 

@@ -8,11 +8,12 @@ from typing import Any
 from google.protobuf import descriptor_pb2
 from tritonclient.grpc import model_config_pb2, service_pb2
 
-from conch.wire.grpc.calls import Method, StreamCall, StreamMethod
 from conch.wire.grpc.descriptors import ProtoFile
+from conch.wire.grpc.dispatch import Method, StreamMethod
 from conch.wire.grpc.health import health_file
 from conch.wire.grpc.methods import parse
 from conch.wire.grpc.outcome import Status
+from conch.wire.grpc.stream_call import StreamCall
 
 _VERSIONS = ("v1", "v1alpha")
 

@@ -48,13 +48,14 @@ class GrpcServer:
         self._service = InferenceService(server, options)
         self._connections = _Connections()
         self._listener: asyncio.Server | None = None
+        self._port: int | None = None
 
     @property
     def port(self) -> int:
         """The port listened on; known after `start`."""
-        if self._listener is None:
+        if self._port is None:
             raise RuntimeError("the gRPC server has no port before start()")
-        return int(self._listener.sockets[0].getsockname()[1])
+        return self._port
 
     async def start(self) -> None:
         """Listen.
@@ -77,6 +78,7 @@ class GrpcServer:
         except OSError as error:
             address = f"{options.host}:{options.port}"
             raise UnavailableError(f"failed to start gRPC service at {address}: {error}") from error
+        self._port = int(self._listener.sockets[0].getsockname()[1])
 
     async def drain(self, timeout_s: float) -> None:
         """Accept nothing new and let open calls end; returns when all connections are closed or the time is up."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from conch.core.api import ServerApi
 from conch.wire.grpc.administration import Administration
-from conch.wire.grpc.calls import CallOptions, GrpcCalls, Method
+from conch.wire.grpc.calls import CallOptions
+from conch.wire.grpc.dispatch import GrpcCalls, Method
 from conch.wire.grpc.health import Health
 from conch.wire.grpc.infer import Inference
 from conch.wire.grpc.messages import COMPRESSION_LEVELS

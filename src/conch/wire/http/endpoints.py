@@ -167,7 +167,7 @@ def _base64(name: str, text: str) -> bytes:
 
 
 def _then_empty(awaitable: Awaitable[None]) -> Pending:
-    return Pending(awaitable, lambda _: empty_reply())
+    return Pending(awaitable, lambda _: empty_reply(content_type="application/json"))
 
 
 def _tensor_json(tensor: TensorMetadata) -> dict[str, Any]:

@@ -11,12 +11,11 @@ import msgspec
 
 from conch.core.api import ModelView
 from conch.errors import InternalError, InvalidArgumentError, NotFoundError
-from conch.inference import InferRequest, Parameter, RequestedOutput
+from conch.inference import InferRequest, Parameter, RequestedOutput, request_prefix
 from conch.tensor import DataType, Tensor
 from conch.tensor.datatype import DATATYPE_BY_NAME
 from conch.tensor.tensor import Buffer
 from conch.wire.codec.parameters import NO_FIELDS, RequestFields, split_parameters
-from conch.wire.codec.tensor_bytes import check_tensor_bytes, request_prefix
 from conch.wire.http.json_tensor import tensor_data_from_json
 from conch.wire.http.json_text import decode_json
 from conch.wire.http.raw_input import raw_tensor
@@ -147,8 +146,6 @@ def _tensors(head: _Head, body: bytes, offset: int, model_name: str) -> tuple[Te
         tensors.append(Tensor(entry.name, entry.datatype, entry.shape, data))
     if offset != len(body):
         raise InvalidArgumentError(f"unexpected additional input data for model '{model_name}'")
-    for tensor in tensors:
-        check_tensor_bytes(tensor, model_name, head.id)
     return tuple(tensors)
 
 

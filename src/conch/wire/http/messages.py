@@ -81,7 +81,9 @@ def head(status: int, content_type: str, extra: str = "") -> bytes:
 _JSON_HEADS: dict[int, bytes] = {
     status: head(status, "application/json") for status in (200, 400, 403, 404, 405, 408, 431, 500, 501, 503)
 }
-_EMPTY_HEADS: dict[int, bytes] = {status: head(status, "text/plain") for status in (200, 400)}
+_EMPTY_HEADS: dict[tuple[int, str], bytes] = {
+    (status, kind): head(status, kind) for status in (200, 400) for kind in ("text/plain", "application/json")
+}
 
 
 def json_reply(value: object, status: int = 200) -> Reply:
@@ -95,9 +97,9 @@ def json_text_reply(body: bytes) -> Reply:
     return Reply(_JSON_HEADS[200], len(body), (body,))
 
 
-def empty_reply(status: int = 200) -> Reply:
+def empty_reply(status: int = 200, content_type: str = "text/plain") -> Reply:
     """No body."""
-    return Reply(_EMPTY_HEADS[status], 0, ())
+    return Reply(_EMPTY_HEADS[status, content_type], 0, ())
 
 
 def error_reply(status: int, message: str, extra: str = "") -> Reply:

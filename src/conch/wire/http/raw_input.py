@@ -7,8 +7,8 @@ import struct
 
 from conch.config.schema import ModelConfig
 from conch.errors import InvalidArgumentError
+from conch.inference import request_prefix
 from conch.tensor import DataType, Tensor
-from conch.wire.codec.tensor_bytes import request_prefix
 
 
 def raw_tensor(config: ModelConfig, body: bytes) -> Tensor:

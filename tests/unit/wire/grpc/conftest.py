@@ -33,7 +33,8 @@ T = TypeVar("T")
 
 
 class FakeServer:
-    """Answers `echo` with its inputs; `fail` with a model's error; `wait` when released; `reject` at the call."""
+    """Answers `echo` with its inputs; `fail` with a model's error; `wait` when released; `reject` at the call;
+    `large` with as many zeros as its input says."""
 
     def __init__(self) -> None:
         self.ready = True
@@ -89,6 +90,10 @@ class FakeServer:
             future.add_done_callback(lambda done: self.cancelled.set() if done.cancelled() else None)
             self.waiting[request.id] = future
             self.arrived.release()
+        elif request.model_name == "large":
+            zeros = bytes(int.from_bytes(request.inputs[0].data, "little"))
+            outputs = (Tensor("OUT0", DataType.UINT8, (len(zeros),), zeros),)
+            future.set_result(InferResponse("large", "1", request.id, outputs))
         else:
             future.set_result(self.response(request))
         return future

@@ -153,7 +153,7 @@ def test_decompression_stops_at_the_limit(start: StartEndpoint) -> None:
 def test_responses_are_compressed_when_asked_to(start: StartEndpoint) -> None:
     with open_channel(start(compression="high")) as channel:
         raw = bytes(1 << 20)
-        response, call = stub(channel).ModelInfer.with_call(infer_request(raw=raw))
+        response = stub(channel).ModelInfer(infer_request(raw=raw))
         assert response.raw_output_contents[0] == raw
         plain = stub(channel).ServerLive(pb.ServerLiveRequest())
         assert plain.live

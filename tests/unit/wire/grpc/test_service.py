@@ -54,7 +54,13 @@ def test_configuration_is_the_models_own_message(stub: Any) -> None:
 
 def test_statistics_carry_every_field(stub: Any) -> None:
     [one] = stub.ModelStatistics(pb.ModelStatisticsRequest(name="echo")).model_stats
-    assert (one.name, one.version, one.last_inference, one.inference_count, one.execution_count) == ("echo", "1", 7, 5, 3)
+    assert (one.name, one.version, one.last_inference, one.inference_count, one.execution_count) == (
+        "echo",
+        "1",
+        7,
+        5,
+        3,
+    )
     assert (one.inference_stats.success.count, one.inference_stats.queue.ns) == (3, 1000)
     assert (one.batch_stats[0].batch_size, one.batch_stats[0].compute_output.ns) == (2, 1000)
 

@@ -19,6 +19,7 @@ from conch.core.api import (
     ServerMetadata,
     TensorMetadata,
 )
+from conch.core.tensor_bytes import check_tensor_bytes
 from conch.errors import ConchError, InvalidArgumentError, NotFoundError, UnsupportedError
 from conch.inference import InferRequest, InferResponse
 from conch.tensor import DataType, Tensor
@@ -172,6 +173,8 @@ class FakeServer:
         self.requests.append(request)
         if self.failure is not None:
             raise self.failure
+        for tensor in request.inputs:  # as the core does
+            check_tensor_bytes(tensor, request.model_name, request.id)
         future: asyncio.Future[InferResponse] = asyncio.get_running_loop().create_future()
         if self.hold:
             self._held.append((future, request))

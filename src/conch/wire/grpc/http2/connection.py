@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from conch.tensor.tensor import Buffer
 from conch.wire.grpc.http2 import frames
@@ -14,7 +14,7 @@ from conch.wire.grpc.http2.hpack_cache import Headers, HpackCache
 from conch.wire.grpc.http2.lifetime import Lifetime
 from conch.wire.grpc.http2.limits import Http2Limits
 from conch.wire.grpc.http2.outbound import Outbound
-from conch.wire.grpc.http2.stream import Receiver, Stream
+from conch.wire.grpc.http2.stream import NOBODY, Receiver, Stream
 
 logger = logging.getLogger("conch.wire.grpc")
 
@@ -74,6 +74,7 @@ class Connection(asyncio.Protocol, Generic[H]):
         self._partial = bytearray()
         self._needed = frames.HEADER_BYTES
         self._greeted = False
+        self._failed = False
         self._data_left = 0
         self._data_flags = 0
         self._data_stream = 0
@@ -99,7 +100,7 @@ class Connection(asyncio.Protocol, Generic[H]):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # uvloop's transports do not inherit from asyncio's
         self._transport = transport
         transport.set_write_buffer_limits(high=1 << 20)
         self._connections.add(self)
@@ -118,6 +119,8 @@ class Connection(asyncio.Protocol, Generic[H]):
         self.lifetime.start()
 
     def data_received(self, data: bytes) -> None:
+        if self._failed:
+            return
         self.lifetime.heard = True
         if self._partial or not self._greeted:
             self._partial += data
@@ -160,11 +163,23 @@ class Connection(asyncio.Protocol, Generic[H]):
             self.outbound.control(frames.encode_window_update(stream.id, increment))
 
     def fail(self, fault: ConnectionFault) -> None:
-        """End the connection with GOAWAY; every open stream is given up."""
+        """End the connection with GOAWAY; every open stream is given up.
+
+        What the client still sends is read and dropped for a while: closing a socket with unread bytes in it would
+        take the GOAWAY back.
+        """
         logger.info("closing gRPC connection of %s: %s (%s)", self.peer, fault.message, fault.code.name)
         self.outbound.control(frames.encode_goaway(self.last_stream_id, fault.code, fault.message))
         self._reset_all()
-        self.close()
+        self._failed = True
+        transport = self._transport
+        if transport is None or transport.is_closing() or not transport.can_write_eof():
+            self.close()
+            return
+        self.outbound.flush()
+        self.outbound.disconnect()
+        transport.write_eof()
+        self.lifetime.abort_later(transport)
 
     def close(self) -> None:
         """Close the transport once everything queued is written (or after a few seconds)."""
@@ -329,6 +344,8 @@ class Connection(asyncio.Protocol, Generic[H]):
     def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
         if flags & (frames.PADDED | frames.PRIORITY_FLAG):
             payload = frames.header_fragment(payload, flags)
+        if len(payload) > self.limits.max_header_list_bytes:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "header block too long")
         if not stream_id & 1:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"HEADERS on stream {stream_id}, expected an odd one")
         if flags & frames.END_HEADERS:
@@ -376,6 +393,7 @@ class Connection(asyncio.Protocol, Generic[H]):
 
     def _stream_ended(self, stream: Stream) -> None:
         if self.streams.pop(stream.id, None) is not None:
+            stream.receiver = NOBODY  # stream and receiver refer to each other: no work for the garbage collector
             if not stream.remote_closed:
                 self.outbound.control(frames.encode_rst_stream(stream.id, ErrorCode.NO_ERROR))
             if not self.streams:

@@ -27,7 +27,7 @@ class Http2Limits(msgspec.Struct, frozen=True):
 
     max_concurrent_streams: int = 4096
     max_frame_bytes: int = 1 << 20
-    max_header_list_bytes: int = 64 << 10
+    max_header_list_bytes: int = 16 << 10
     stream_window_bytes: int = 1 << 20
     connection_window_bytes: int = 64 << 20
     max_unwritten_bytes: int = 64 << 20

@@ -28,6 +28,19 @@ class Receiver(Protocol):
         ...
 
 
+class _Nobody:
+    """Takes what a client still sends on a stream that has been answered."""
+
+    def on_data(self, chunk: Buffer, end: bool) -> None: ...
+
+    def on_reset(self) -> None: ...
+
+    def on_writable(self) -> None: ...
+
+
+NOBODY = _Nobody()
+
+
 class Stream:
     """A stream as its receiver sees it: reply, or send headers, data and trailers; grant windows; reset.
 

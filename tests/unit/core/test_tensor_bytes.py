@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from conch.core.tensor_bytes import check_tensor_bytes
 from conch.errors import InvalidArgumentError
 from conch.tensor import DataType, Tensor
-from conch.wire.codec.tensor_bytes import check_tensor_bytes
 
 
 @pytest.mark.parametrize(

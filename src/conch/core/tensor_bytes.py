@@ -6,14 +6,10 @@ import math
 import struct
 
 from conch.errors import InvalidArgumentError
+from conch.inference import request_prefix
 from conch.tensor import DataType, Tensor
 
 _length_at = struct.Struct("<I").unpack_from
-
-
-def request_prefix(request_id: str) -> str:
-    """What Triton puts before errors about one request: "[request id: ...] "."""
-    return f"[request id: {request_id or '<id_unknown>'}] "
 
 
 def check_tensor_bytes(tensor: Tensor, model_name: str, request_id: str) -> None:

@@ -1,0 +1,111 @@
+"""What the files of a checkpoint say of themselves; nothing is loaded, no library is needed."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+#: Files a deployed model may need; everything else (other frameworks' weights, training state) stays behind.
+NEEDED_FILES = (
+    *("*.json", "*.txt", "*.model", "*.jinja", "*.md", "*.vocab", "*.bpe", "*.tiktoken", "*.spm", "*.npz", "*.npy"),
+    *("LICENSE*", "*.safetensors"),
+)
+CODE_FILES = ("*.py",)
+PICKLE_FILES = ("pytorch_model*.bin", "model*.bin", "*.pt", "*.pth", "*.ckpt")
+#: Of those, what is never needed.
+UNNEEDED_FILES = (
+    *("onnx/*", "openvino/*", "coreml/*", "original/*", "runs/*", "checkpoint-*/*", ".*", "*/.*"),
+    *(
+        "consolidated*",
+        "*.fp16.safetensors",
+        "*.non_ema.safetensors",
+        "optimizer*",
+        "scheduler.pt",
+        "training_args.bin",
+    ),
+    *("rng_state*", "trainer_state.json", "rust_model*", "tf_model*", "flax_model*"),
+)
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """A checkpoint directory.
+
+    Attributes:
+        path: the directory.
+        source: where it came from: "owner/name@revision" or the directory as it was given.
+        pipeline_tag: the task the hub assigned, "" when it was not asked.
+    """
+
+    path: Path
+    source: str
+    pipeline_tag: str = ""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """config.json ({} without one); of a sentence-transformers checkpoint, that of its transformer."""
+        return dict(read_json(self.path / self.transformer_directory / "config.json"))
+
+    @property
+    def modules(self) -> list[dict[str, Any]]:
+        """modules.json of sentence-transformers, in order; empty without one."""
+        found = read_json(self.path / "modules.json")
+        return found if isinstance(found, list) else []
+
+    @property
+    def transformer_directory(self) -> str:
+        """Where the transformer lies inside the checkpoint: "" but for old sentence-transformers checkpoints."""
+        return next((str(each["path"]) for each in self.modules if each["type"].endswith("Transformer")), "")
+
+    @property
+    def model_type(self) -> str:
+        return str(self.config.get("model_type", ""))
+
+    @property
+    def architectures(self) -> list[str]:
+        return list(self.config.get("architectures") or [])
+
+    @property
+    def has_custom_code(self) -> bool:
+        """Whether it brings Python of its own for its model or configuration."""
+        return bool(self.config.get("auto_map"))
+
+    @property
+    def has_decision_head(self) -> bool:
+        """Whether it was made to decide: transformers' decision file, or one of the files older heads ship."""
+        return any(
+            (self.path / name).is_file() for name in ("decision.json", "decision_config.json", "judge_config.json")
+        )
+
+    def files(self, *, pickle: bool = False, code: bool = False) -> list[Path]:
+        """The files to deploy, relative to `path`."""
+        return sorted(needed(_walk(self.path), pickle=pickle, code=code), key=str)
+
+    def has_safetensors(self) -> bool:
+        return any(path.suffix == ".safetensors" for path in self.files())
+
+    def has_pickled_weights(self) -> bool:
+        return any(_matches(path, PICKLE_FILES) for path in self.files(pickle=True))
+
+
+def needed(paths: Iterator[Path] | list[Path], *, pickle: bool = False, code: bool = False) -> Iterator[Path]:
+    """Those of `paths` (relative to the checkpoint) that a deployed model may need."""
+    patterns = NEEDED_FILES + (PICKLE_FILES if pickle else ()) + (CODE_FILES if code else ())
+    return (path for path in paths if _matches(path, patterns) and not _matches(path, UNNEEDED_FILES))
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, {} if there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _walk(directory: Path) -> Iterator[Path]:
+    return (path.relative_to(directory) for path in directory.rglob("*") if path.is_file())
+
+
+def _matches(path: Path, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatch(path.as_posix(), each) or fnmatch.fnmatch(path.name, each) for each in patterns)

@@ -1,0 +1,225 @@
+"""What the libraries themselves answer: the truth a deployed model is compared with.
+
+Nothing here shares code with the templates.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conch.deploy.extras import require, transformers
+from conch.deploy.plan import Plan
+from conch.deploy.samples import Sample
+
+#: Output name -> what it should hold (`json`: the pipeline's own result).
+Expected = dict[str, Any]
+
+_SENTENCE_TRANSFORMERS = {"sentence-embedding": "SentenceTransformer", "text-ranking": "CrossEncoder"}
+
+
+class Reference:
+    """The library's own model of a checkpoint."""
+
+    def __init__(self, plan: Plan, checkpoint: Path) -> None:
+        self.plan = plan
+        library = _SENTENCE_TRANSFORMERS.get(plan.task.name)
+        options: dict[str, Any] = {"trust_remote_code": plan.choices.trust_remote_code, "device": "cpu"}
+        with _quiet():
+            if library:
+                module = require("sentence_transformers", "sentence-transformers")
+                self.pipe: Any = getattr(module, library)(str(checkpoint), **options)
+                return
+            transformers()
+            pipelines = require("transformers.pipelines")
+            self.pipe = pipelines.pipeline(
+                plan.task.pipeline, model=str(checkpoint), dtype=plan.choices.dtype, **options
+            )
+
+    @property
+    def dtype(self) -> str:
+        """The number format the model computes in, as torch names it."""
+        model = getattr(self.pipe, "model", self.pipe)
+        return str(next(iter(model.parameters())).dtype).removeprefix("torch.")
+
+    def answer(self, sample: Sample) -> Expected:
+        """What the deployed model should answer to the sample."""
+        with _quiet(), require("torch").inference_mode():
+            return _ANSWERS[self.plan.task.name](self.pipe, sample)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the libraries' progress bars and warnings; the verification has a table of its own."""
+    transformers()
+    logging = require("transformers.utils.logging")
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        logging.enable_progress_bar()
+
+
+def _call(pipe: Any, sample: Sample) -> Any:
+    return pipe(*sample.arguments, **sample.keywords)
+
+
+def _result(pipe: Any, sample: Sample) -> Expected:
+    return {"json": _call(pipe, sample)}
+
+
+def _classes(pipe: Any, sample: Sample) -> Expected:
+    logits = pipe.model(**pipe.preprocess(*sample.arguments)).logits[0].float().numpy()
+    everything = pipe(*sample.arguments, top_k=len(logits))
+    by_label = {entry["label"]: entry["score"] for entry in everything}
+    expected: Expected = {"json": _call(pipe, sample), "logits": logits, "label": [everything[0]["label"]]}
+    if len(by_label) == len(logits):
+        expected["probs"] = [by_label[pipe.model.config.id2label[index]] for index in range(len(logits))]
+    return expected
+
+
+def _column(*names: str) -> Callable[[Any, Sample], Expected]:
+    """The pipeline's list of results, and outputs that are a column of it: "output=key" or "key"."""
+
+    def answer(pipe: Any, sample: Sample) -> Expected:
+        result = _call(pipe, sample)
+        pairs = [name.split("=") if "=" in name else (name, name) for name in names]
+        return {"json": result, **{output: [entry[key] for entry in result] for output, key in pairs}}
+
+    return answer
+
+
+def _detections(pipe: Any, sample: Sample) -> Expected:
+    found = _call(pipe, sample)
+    sides = ("xmin", "ymin", "xmax", "ymax")
+    boxes = np.array([[each["box"][side] for side in sides] for each in found], np.int32).reshape(-1, 4)
+    scores, labels = [each["score"] for each in found], [each["label"] for each in found]
+    return {"json": found, "boxes": boxes, "scores": scores, "labels": labels}
+
+
+def _segments(pipe: Any, sample: Sample) -> Expected:
+    segments = _call(pipe, sample)
+    masks = np.array([np.asarray(each["mask"]) for each in segments])
+    return {"json": segments, "masks": masks, "labels": [each["label"] for each in segments]}
+
+
+def _depth(pipe: Any, sample: Sample) -> Expected:
+    result = _call(pipe, sample)
+    depth = result["predicted_depth"].float().numpy()
+    return {"json": result, "depth": depth, "depth_image": np.asarray(result["depth"])}
+
+
+def _masks(pipe: Any, sample: Sample) -> Expected:
+    result = _call(pipe, sample)
+    masks = np.array([np.asarray(mask) for mask in result["masks"]], np.uint8) * 255
+    return {"masks": masks, "scores": np.asarray(result["scores"])}
+
+
+def _keypoints(pipe: Any, sample: Sample) -> Expected:
+    matches = _call(pipe, sample)
+    points = [
+        np.array([[each[f"keypoint_image_{side}"][axis] for axis in "xy"] for each in matches]).reshape(-1, 2)
+        for side in (0, 1)
+    ]
+    return {
+        "json": matches,
+        "keypoints0": points[0],
+        "keypoints1": points[1],
+        "scores": [each["score"] for each in matches],
+    }
+
+
+def _features(pipe: Any, sample: Sample) -> Expected:
+    return {"last_hidden_state": np.array(_call(pipe, sample))[0]}
+
+
+def _products(pipe: Any, sample: Sample) -> Expected:
+    """A dual encoder on the texts as they are: the whole model through its processors."""
+    (medium,), labels = sample.arguments, sample.keywords["candidate_labels"]
+    siglip = "siglip" in pipe.model.config.model_type
+    padding: dict[str, Any] = {"padding": "max_length", "max_length": 64} if siglip else {"padding": True}
+    texts = pipe.tokenizer(labels, return_tensors="pt", **padding)
+    if isinstance(medium, np.ndarray):
+        rate = pipe.feature_extractor.sampling_rate
+        features = pipe.feature_extractor([medium], sampling_rate=rate, return_tensors="pt")
+        name = "logits_per_audio"
+    else:
+        features, name = pipe.image_processor(images=[medium], return_tensors="pt"), "logits_per_image"
+    logits = getattr(pipe.model(**texts, **features.to(pipe.model.dtype)), name)[0].float()
+    probs = (logits.sigmoid() if siglip else logits.softmax(-1)).numpy()
+    ranked = sorted(zip(probs.tolist(), labels, strict=True), key=lambda pair: -pair[0])
+    result = [{"score": score, "label": label} for score, label in ranked]
+    return {name: logits.numpy(), "probs": probs, "labels": labels, "json": result}
+
+
+def _zero_shot(pipe: Any, sample: Sample) -> Expected:
+    result = _call(pipe, sample)
+    return {"json": result, "labels": result["labels"], "scores": result["scores"]}
+
+
+def _embedding(model: Any, sample: Sample) -> Expected:
+    return {"embeddings": model.encode(sample.arguments[0])}
+
+
+def _ranking(model: Any, sample: Sample) -> Expected:
+    query, texts = sample.arguments
+    return {"scores": model.predict([(query, text) for text in texts])}
+
+
+def _transcript(pipe: Any, sample: Sample) -> Expected:
+    result = _call(pipe, sample)
+    return {"json": result, "text": [result["text"]]}
+
+
+def _generated(pipe: Any, sample: Sample) -> Expected:
+    """`json` repeats the images of the conversation; the text is what counts."""
+    texts = [record["generated_text"] for record in _call(pipe, sample)]
+    return {"generated_text": [text if isinstance(text, str) else text[-1]["content"] for text in texts]}
+
+
+def _speech(pipe: Any, sample: Sample) -> Expected:
+    """Speech is drawn at random: only its rate can be compared."""
+    return {"sampling_rate": [_call(pipe, sample)["sampling_rate"]]}
+
+
+def _table(pipe: Any, sample: Sample) -> Expected:
+    result = _call(pipe, sample)
+    return {"json": result, "answer": [result["answer"]]}
+
+
+_ANSWERS: Mapping[str, Callable[[Any, Sample], Expected]] = {
+    "text-classification": _classes,
+    "image-classification": _classes,
+    "video-classification": _classes,
+    "audio-classification": _classes,
+    "token-classification": _column("scores=score", "words=word", "labels=entity"),
+    "fill-mask": _result,
+    "feature-extraction": _features,
+    "image-feature-extraction": _features,
+    "sentence-embedding": _embedding,
+    "text-ranking": _ranking,
+    "zero-shot-classification": _zero_shot,
+    "zero-shot-image-classification": _products,
+    "zero-shot-audio-classification": _products,
+    "object-detection": _detections,
+    "zero-shot-object-detection": _detections,
+    "image-segmentation": _segments,
+    "depth-estimation": _depth,
+    "mask-generation": _masks,
+    "keypoint-matching": _keypoints,
+    "automatic-speech-recognition": _transcript,
+    "text-generation": _generated,
+    "image-text-to-text": _generated,
+    "any-to-any": _generated,
+    "text-to-audio": _speech,
+    "document-question-answering": _column("answer"),
+    "table-question-answering": _table,
+    "decision": _result,
+}

@@ -1,0 +1,76 @@
+"""Tasks that write text."""
+
+from __future__ import annotations
+
+import msgspec
+
+from conch.deploy.tasks.spec import AUDIO, IMAGE, JSON_OUTPUT, ParameterSpec, Task, TensorSpec, text_input
+from conch.tensor import DataType
+
+_LIBRARIES = ("hf_serving.py", "hf_text.py", "hf_media.py")
+_PROMPT = text_input("text", "the prompt, used as it is; this or `messages`", optional=True)
+_MESSAGES = text_input("messages", 'a conversation as JSON: [{"role": "user", "content": "Hello"}]', optional=True)
+_IMAGES = msgspec.structs.replace(
+    IMAGE, dims=(-1,), doc="encoded images, in the order they are mentioned", optional=True
+)
+_SOUNDS = msgspec.structs.replace(
+    AUDIO, dims=(-1,), doc="encoded sounds, in the order they are mentioned", optional=True
+)
+_GENERATED = TensorSpec("generated_text", DataType.BYTES, (-1,), "the text, one entry a returned sequence")
+
+_PARAMETERS = (
+    ParameterSpec("max_new_tokens", "int", "at most that many tokens"),
+    ParameterSpec("min_new_tokens", "int", "at least that many tokens"),
+    ParameterSpec("do_sample", "bool", "draw tokens instead of taking the likeliest"),
+    ParameterSpec("temperature", "float", "how daringly tokens are drawn"),
+    ParameterSpec("top_p", "float", "draw among the likeliest tokens that make up this probability"),
+    ParameterSpec("top_k", "int", "draw among that many tokens"),
+    ParameterSpec("num_beams", "int", "beam search with that many beams"),
+    ParameterSpec("num_return_sequences", "int", "how many texts to return"),
+    ParameterSpec("repetition_penalty", "float", "above 1: repeat less"),
+    ParameterSpec("stop_sequence", "str", "stop after this text"),
+    ParameterSpec("return_full_text", "bool", "put the prompt before the new text"),
+    ParameterSpec("skip_special_tokens", "bool", "leave special tokens out of the text"),
+)
+_GENERATE_KWARGS = ParameterSpec("generate_kwargs", "generation", "other arguments of `generate`")
+
+TEXT_GENERATION = Task(
+    name="text-generation",
+    pipeline="text-generation",
+    summary="continue a prompt, or answer a conversation",
+    template="generation.py",
+    libraries=_LIBRARIES,
+    inputs=(_PROMPT, _MESSAGES),
+    outputs=(_GENERATED, JSON_OUTPUT),
+    parameters=(*_PARAMETERS, ParameterSpec("truncation", "bool", "cut prompts that are too long")),
+    max_batch_size=8,
+    packages=("pillow",),
+)
+
+IMAGE_TEXT_TO_TEXT = Task(
+    name="image-text-to-text",
+    pipeline="image-text-to-text",
+    summary="answer questions about images, or describe them",
+    template="generation.py",
+    libraries=_LIBRARIES,
+    inputs=(_PROMPT, _MESSAGES, _IMAGES),
+    outputs=(_GENERATED, JSON_OUTPUT),
+    parameters=(*_PARAMETERS, _GENERATE_KWARGS),
+    max_batch_size=8,
+    packages=("pillow",),
+)
+
+ANY_TO_ANY = Task(
+    name="any-to-any",
+    pipeline="any-to-any",
+    summary="answer questions about images and sounds",
+    template="generation.py",
+    libraries=_LIBRARIES,
+    inputs=(_PROMPT, _MESSAGES, _IMAGES, _SOUNDS),
+    outputs=(_GENERATED, JSON_OUTPUT),
+    parameters=(*_PARAMETERS, _GENERATE_KWARGS),
+    max_batch_size=8,
+    packages=("pillow", "soundfile", "soxr"),
+)
+
+TASKS = (TEXT_GENERATION, IMAGE_TEXT_TO_TEXT, ANY_TO_ANY)

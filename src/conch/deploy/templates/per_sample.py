@@ -1,0 +1,145 @@
+"""Tasks whose pipelines do several steps of their own for each sample; samples run one after the other.
+
+zero-shot-object-detection: `image`, `text` [n] -> `boxes`, `scores`, `labels`
+mask-generation: `image` -> `masks` [n, height, width] of 0 and 255, `scores`
+keypoint-matching: `image` [2] -> `keypoints0`, `keypoints1` [n, (x, y)], `scores`
+document-question-answering: `question`, `image` and/or `word_boxes` (JSON) -> `answer`, `scores`, `start`, `end`
+table-question-answering: `query`, `table` (JSON) -> `answer`, `cells`, `coordinates`, `aggregator`
+decision: `request` (JSON) -> `questions`, `answers` (JSON)
+text-to-audio: `text` -> `audio`, `sampling_rate`
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from hf_media import all_images, one_image
+from hf_serving import Outputs, Row, Settings, answer, load_pipeline, to_json
+from hf_text import all_texts, one_text
+
+
+class TritonPythonModel:
+    def initialize(self, args: dict[str, str]) -> None:
+        self.settings = Settings(args)
+        self.pipe = load_pipeline(self.settings)
+        self.decode, self.run = {
+            "zero-shot-object-detection": (decode_labelled_image, self.detect),
+            "mask-generation": (lambda row: one_image(row["image"]), self.generate_masks),
+            "keypoint-matching": (decode_image_pair, self.match_keypoints),
+            "document-question-answering": (decode_document, self.ask_document),
+            "table-question-answering": (decode_table, self.ask_table),
+            "decision": (decode_request, self.decide),
+            "text-to-audio": (lambda row: one_text(row["text"]), self.speak),
+        }[self.settings.task]
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        return answer(requests, self.settings, self.decode, self.infer)
+
+    def infer(self, samples: list[Any], **parameters: Any) -> list[Outputs | Exception]:
+        outcomes: list[Outputs | Exception] = []
+        for sample in samples:
+            try:
+                outcomes.append(self.run(sample, **parameters))
+            except Exception as error:
+                outcomes.append(error)
+        return outcomes
+
+    def detect(self, sample: tuple[Any, list[str]], **parameters: Any) -> Outputs:
+        image, labels = sample
+        found = self.pipe(image, candidate_labels=labels, **parameters)
+        return {
+            "boxes": np.array([list(each["box"].values()) for each in found], np.int32).reshape(-1, 4),
+            "scores": [each["score"] for each in found],
+            "labels": [each["label"] for each in found],
+            "json": to_json(found),
+        }
+
+    def generate_masks(self, image: Any, **parameters: Any) -> Outputs:
+        result = self.pipe(image, **parameters)
+        masks = np.array([np.asarray(mask) for mask in result["masks"]], bool).reshape(-1, image.height, image.width)
+        return {"masks": masks.astype(np.uint8) * 255, "scores": result["scores"], "json": to_json(result)}
+
+    def match_keypoints(self, images: list[Any], **parameters: Any) -> Outputs:
+        matches = self.pipe(images, **parameters)
+        points = {
+            f"keypoints{side}": np.array(
+                [list(match[f"keypoint_image_{side}"].values()) for match in matches], np.float32
+            ).reshape(-1, 2)
+            for side in (0, 1)
+        }
+        return {**points, "scores": [match["score"] for match in matches], "json": to_json(matches)}
+
+    def ask_document(self, sample: dict[str, Any], **parameters: Any) -> Outputs:
+        answers = self.pipe(sample, **parameters)
+        return {
+            "answer": [each["answer"] or "" for each in answers],
+            # A model that generates its answer has no score (1) and no words to point to (-1).
+            "scores": [each.get("score", 1.0) for each in answers],
+            "start": [each.get("start", -1) for each in answers],
+            "end": [each.get("end", -1) for each in answers],
+            "json": to_json(answers),
+        }
+
+    def ask_table(self, sample: dict[str, Any], **parameters: Any) -> Outputs:
+        result = self.pipe(sample, **parameters)
+        return {
+            "answer": [result["answer"]],
+            "cells": result.get("cells", []),
+            "coordinates": np.array(result.get("coordinates", []), np.int64).reshape(-1, 2),
+            "aggregator": [result.get("aggregator", "")],
+            "json": to_json(result),
+        }
+
+    def decide(self, request: dict[str, Any]) -> Outputs:
+        answers = self.pipe(request)
+        return {
+            "questions": list(answers),
+            "answers": [json.dumps(each) for each in answers.values()],
+            "json": to_json(answers),
+        }
+
+    def speak(self, text: str, generate_kwargs: dict[str, Any] | None = None, speaker_id: int | None = None) -> Outputs:
+        forward = {} if speaker_id is None else {"speaker_id": speaker_id}
+        result = self.pipe(text, forward_params=forward, generate_kwargs=generate_kwargs)
+        audio = torch.as_tensor(result["audio"]).float()
+        mono = audio if audio.dim() < 2 else audio.mean(dim=0)
+        return {"audio": mono.flatten(), "sampling_rate": [result["sampling_rate"]]}
+
+
+def decode_labelled_image(row: Row) -> tuple[Any, list[str]]:
+    return one_image(row["image"]), all_texts(row["text"])
+
+
+def decode_image_pair(row: Row) -> list[Any]:
+    images = all_images(row["image"])
+    if len(images) != 2:
+        raise ValueError(f"expected two images, got {len(images)}")
+    return images
+
+
+def decode_document(row: Row) -> dict[str, Any]:
+    document: dict[str, Any] = {"question": one_text(row["question"])}
+    if "image" in row:
+        document["image"] = one_image(row["image"])
+    if "word_boxes" in row:
+        document["word_boxes"] = json.loads(one_text(row["word_boxes"]))
+    if len(document) == 1:
+        raise ValueError("expected at least one of the inputs `image` and `word_boxes`")
+    return document
+
+
+def decode_request(row: Row) -> dict[str, Any]:
+    request = json.loads(one_text(row["request"]))
+    for name, asset in request.get("assets", {}).items():  # images, never addresses or files
+        if not isinstance(asset, dict) or "data_base64" not in asset:
+            raise ValueError(f'asset {name!r} should be {{"data_base64": ...}}')
+        request["assets"][name] = one_image(np.array([base64.b64decode(asset["data_base64"])], object))
+    return request
+
+
+def decode_table(row: Row) -> dict[str, Any]:
+    return {"table": json.loads(one_text(row["table"])), "query": one_text(row["query"])}

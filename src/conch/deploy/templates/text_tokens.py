@@ -1,0 +1,68 @@
+"""Say something about the tokens of a text.
+
+token-classification: `text` -> `labels`, `scores`, `words`, `start`, `end`, one entry an entity
+fill-mask: `text` -> `tokens`, `token_strings`, `scores`, `sequences`, [masks in the text, top_k] each
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hf_serving import Outputs, Row, Settings, answer, load_pipeline, stage_parameters, to_json
+from hf_text import check_lengths, forward_texts, one_text
+
+
+class TritonPythonModel:
+    def initialize(self, args: dict[str, str]) -> None:
+        self.settings = Settings(args)
+        self.pipe = load_pipeline(self.settings)
+        self.infer = {"token-classification": self.classify_tokens, "fill-mask": self.fill_mask}[self.settings.task]
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        return answer(requests, self.settings, self.decode, self.infer)
+
+    def decode(self, row: Row) -> str:
+        return one_text(row["text"])
+
+    def forward(self, encodings: list[Any]) -> list[dict[str, Any]]:
+        check_lengths(encodings, self.pipe.model, self.pipe.tokenizer)
+        return forward_texts(self.pipe.model, self.pipe.tokenizer, encodings, self.settings)
+
+    def classify_tokens(self, samples: list[str], **parameters: Any) -> list[Outputs]:
+        preprocess, _, postprocess = stage_parameters(self.pipe, parameters)
+        chunks = [list(self.pipe.preprocess(text, **preprocess)) for text in samples]
+        outputs = iter(self.forward([chunk for each in chunks for chunk in each]))
+        results: list[Outputs] = []
+        for each in chunks:
+            parts = [{"offset_mapping": None, **chunk, "logits": next(outputs)["logits"]} for chunk in each]
+            entities = self.pipe.postprocess(parts, **postprocess)
+            results.append(
+                {
+                    "labels": [entity.get("entity") or entity["entity_group"] for entity in entities],
+                    "scores": [entity["score"] for entity in entities],
+                    "words": [entity["word"] for entity in entities],
+                    # A slow tokenizer does not know where a token stood in the text.
+                    "start": [-1 if entity["start"] is None else entity["start"] for entity in entities],
+                    "end": [-1 if entity["end"] is None else entity["end"] for entity in entities],
+                    "json": to_json(entities),
+                }
+            )
+        return results
+
+    def fill_mask(self, samples: list[str], **parameters: Any) -> list[Outputs]:
+        preprocess, _, postprocess = stage_parameters(self.pipe, parameters)
+        encodings = [dict(self.pipe.preprocess(text, **preprocess)) for text in samples]
+        results: list[Outputs] = []
+        for encoding, output in zip(encodings, self.forward(encodings), strict=True):
+            result = self.pipe.postprocess({**output, "input_ids": encoding["input_ids"]}, **postprocess)
+            masks = result if isinstance(result[0], list) else [result]
+            results.append(
+                {
+                    "tokens": [[guess["token"] for guess in mask] for mask in masks],
+                    "token_strings": [[guess["token_str"] for guess in mask] for mask in masks],
+                    "scores": [[guess["score"] for guess in mask] for mask in masks],
+                    "sequences": [[guess["sequence"] for guess in mask] for mask in masks],
+                    "json": to_json(result),
+                }
+            )
+        return results

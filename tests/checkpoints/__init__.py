@@ -1,0 +1,162 @@
+"""Tiny random-weight HuggingFace checkpoints, made on the spot and offline, for every task of transformers' pipelines.
+
+    directory = build("zero-shot-image-classification", tmp_path)
+    pipe = transformers.pipeline("zero-shot-image-classification", model=str(directory))
+    for sample in sample_inputs("zero-shot-image-classification"):
+        pipe(*sample.args, **sample.kwargs)
+
+A checkpoint's name is its task for the task's first family, `task.family` for further ones. Weights are seeded:
+the same name gives the same checkpoint. Importing this package loads neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from . import samples
+from .samples import Sample
+
+__all__ = ["TASKS", "Checkpoint", "Sample", "build", "missing", "pipeline_kwargs", "reference", "sample_inputs"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One row of the table.
+
+    Attributes:
+        task: the pipeline's task, or the Hub's name of it for the models that run in sentence-transformers.
+        family: the model's architecture.
+        module: the module of this package whose function `task_family` writes the checkpoint.
+        samples: makes the inputs.
+        pipeline_kwargs: what `transformers.pipeline` is given beside the task and the directory.
+        requires: packages beyond torch, transformers and pillow without which transformers cannot run the task.
+        library: "transformers" or "sentence-transformers".
+    """
+
+    task: str
+    family: str
+    module: str
+    samples: Callable[[], list[Sample]]
+    pipeline_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    requires: tuple[str, ...] = ()
+    library: str = "transformers"
+
+    def write(self, directory: Path) -> None:
+        """Make the files."""
+        import torch
+
+        name = f"{self.task}_{self.family}".replace("-", "_")
+        function = getattr(importlib.import_module(f".{self.module}", __name__), name)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # for the few parameters that keep the values they were initialised with
+            function(directory)
+
+
+_ROWS = (
+    Checkpoint("any-to-any", "qwen2-audio", "multimodal", samples.audio_and_text),
+    Checkpoint("audio-classification", "wav2vec2", "audio", samples.sounds),
+    Checkpoint("audio-classification", "ast", "audio", samples.sounds),
+    Checkpoint("automatic-speech-recognition", "wav2vec2", "audio", samples.sounds),
+    Checkpoint("automatic-speech-recognition", "whisper", "audio", samples.sounds),
+    Checkpoint("decision", "llama", "text", samples.decisions),
+    Checkpoint("depth-estimation", "dpt", "vision", samples.images),
+    Checkpoint("document-question-answering", "layoutlm", "multimodal", samples.documents),
+    Checkpoint("document-question-answering", "donut", "multimodal", samples.documents_without_words),
+    Checkpoint("feature-extraction", "bert", "text", samples.texts),
+    Checkpoint("fill-mask", "bert", "text", samples.masked_texts),
+    Checkpoint("fill-mask", "roberta", "text", samples.masked_texts_roberta),
+    Checkpoint("image-classification", "vit", "vision", samples.images),
+    Checkpoint("image-classification", "convnext", "vision", samples.images),
+    Checkpoint("image-feature-extraction", "vit", "vision", samples.images),
+    Checkpoint("image-feature-extraction", "dinov2", "vision", samples.images),
+    Checkpoint("image-segmentation", "segformer", "vision", samples.images),
+    Checkpoint("image-segmentation", "detr", "vision", samples.images),
+    Checkpoint("image-text-to-text", "llava", "multimodal", samples.image_conversations),
+    Checkpoint("image-text-to-text", "git", "multimodal", samples.captions),
+    Checkpoint("keypoint-matching", "superglue", "vision", samples.image_pairs),
+    Checkpoint("mask-generation", "sam", "vision", samples.images, requires=("torchvision",)),
+    Checkpoint("object-detection", "yolos", "vision", samples.images),
+    Checkpoint("object-detection", "detr", "vision", samples.images),
+    Checkpoint("table-question-answering", "tapas", "text", samples.tables, requires=("pandas",)),
+    Checkpoint("text-classification", "bert", "text", samples.texts),
+    Checkpoint("text-classification", "distilbert", "text", samples.texts),
+    Checkpoint("text-classification", "multi-label", "text", samples.texts),
+    Checkpoint("text-classification", "regression", "text", samples.texts),
+    Checkpoint("text-generation", "llama", "text", samples.conversations),
+    Checkpoint("text-generation", "qwen2", "text", samples.conversations),
+    Checkpoint("text-generation", "gpt2", "text", samples.prompts),
+    Checkpoint("text-to-audio", "vits", "audio", samples.speakable_texts),
+    Checkpoint("token-classification", "bert", "text", samples.named_entities),
+    Checkpoint("video-classification", "videomae", "vision", samples.videos, requires=("av",)),
+    Checkpoint("zero-shot-audio-classification", "clap", "audio", samples.labelled_sounds),
+    Checkpoint("zero-shot-classification", "bart", "text", samples.labelled_texts),
+    Checkpoint("zero-shot-classification", "bert", "text", samples.labelled_texts),
+    Checkpoint("zero-shot-image-classification", "clip", "multimodal", samples.labelled_images),
+    Checkpoint("zero-shot-image-classification", "siglip", "multimodal", samples.labelled_images),
+    Checkpoint("zero-shot-object-detection", "owlvit", "multimodal", samples.labelled_images),
+    Checkpoint("sentence-similarity", "bert", "text", samples.sentences, library="sentence-transformers"),
+    Checkpoint("text-ranking", "bert", "text", samples.queries, library="sentence-transformers"),
+)
+
+
+def _named(rows: tuple[Checkpoint, ...]) -> Mapping[str, Checkpoint]:
+    table: dict[str, Checkpoint] = {}
+    for row in rows:
+        table[f"{row.task}.{row.family}" if row.task in table else row.task] = row
+    return MappingProxyType(table)
+
+
+TASKS: Mapping[str, Checkpoint] = _named(_ROWS)
+"""Name -> checkpoint, for every task transformers' `pipeline()` knows and the two of sentence-transformers."""
+
+
+def build(task: str, directory: Path) -> Path:
+    """Write the checkpoint called `task` into `directory / task` and return that; what is there already stays.
+
+    Raises:
+        KeyError: no checkpoint has that name.
+    """
+    checkpoint, target = TASKS[task], directory / task
+    if not target.exists():
+        checkpoint.write(target)
+    return target
+
+
+def sample_inputs(task: str) -> list[Sample]:
+    """New samples for the checkpoint called `task`: at least two."""
+    return TASKS[task].samples()
+
+
+def pipeline_kwargs(task: str) -> dict[str, Any]:
+    """What `transformers.pipeline` wants beside the task and the directory."""
+    return dict(TASKS[task].pipeline_kwargs)
+
+
+def missing(task: str) -> list[str]:
+    """The packages that the task needs and this Python does not have."""
+    return [package for package in TASKS[task].requires if importlib.util.find_spec(package) is None]
+
+
+def reference(task: str, directory: Path) -> list[Any]:
+    """The answers of the library the checkpoint is for, one a sample: the truth a deployed model is compared with."""
+    checkpoint = TASKS[task]
+    if checkpoint.library == "transformers":
+        import transformers
+
+        make: Callable[..., Any] = transformers.pipeline
+        pipe = make(checkpoint.task, model=str(directory), device="cpu", **checkpoint.pipeline_kwargs)
+        return [pipe(*sample.args, **sample.kwargs) for sample in checkpoint.samples()]
+    import sentence_transformers
+
+    if checkpoint.task == "sentence-similarity":
+        embedder = sentence_transformers.SentenceTransformer(str(directory), device="cpu")
+        return [embedder.encode(*sample.args) for sample in checkpoint.samples()]
+    ranker = sentence_transformers.CrossEncoder(str(directory), device="cpu")
+    calls = [sample.args for sample in checkpoint.samples()]
+    return [ranker.predict([(query, text) for text in texts]) for query, texts in calls]

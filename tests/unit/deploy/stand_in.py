@@ -1,0 +1,195 @@
+"""A stand-in for the server: loads a model directory in this process and runs its model.py.
+
+It gives models the part of `triton_python_backend_utils` that they use, and batches as a dynamic batcher does: what is
+asked in one turn of the event loop is executed together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import sys
+import types
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from google.protobuf import json_format, text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from conch.errors import BackendError, Code
+from conch.tensor.datatype import DATATYPE_BY_CONFIG_NAME
+
+LIBRARIES = ("hf_serving", "hf_text", "hf_media")
+
+
+class TritonError(Exception):
+    UNKNOWN, INTERNAL, NOT_FOUND, INVALID_ARG, UNAVAILABLE, UNSUPPORTED, ALREADY_EXISTS, CANCELLED = range(8)
+
+    def __init__(self, message: str, code: int = INTERNAL) -> None:
+        super().__init__(message)
+        self._message, self._code = message, code
+
+    def message(self) -> str:
+        return self._message
+
+    def code(self) -> int:
+        return self._code
+
+
+class Tensor:
+    def __init__(self, name: str, array: np.ndarray) -> None:
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"a tensor is made of an array, got {type(array)}")
+        self._name, self._array = name, array
+
+    def name(self) -> str:
+        return self._name
+
+    def as_numpy(self) -> np.ndarray:
+        return self._array
+
+
+class InferenceResponse:
+    def __init__(self, output_tensors: Sequence[Tensor] = (), error: TritonError | None = None) -> None:
+        self._tensors, self._error = list(output_tensors), error
+
+    def output_tensors(self) -> list[Tensor]:
+        return self._tensors
+
+    def error(self) -> TritonError | None:
+        return self._error
+
+
+class Request:
+    """What a model receives."""
+
+    def __init__(self, inputs: dict[str, np.ndarray], parameters: dict[str, Any], outputs: Sequence[str]) -> None:
+        self._tensors = [Tensor(name, array) for name, array in inputs.items()]
+        self._parameters, self._outputs = json.dumps(parameters), list(outputs)
+
+    def inputs(self) -> list[Tensor]:
+        return self._tensors
+
+    def parameters(self) -> str:
+        return self._parameters
+
+    def requested_output_names(self) -> list[str]:
+        return self._outputs
+
+
+def _string_to_numpy(data_type: str) -> Any:
+    datatype = DATATYPE_BY_CONFIG_NAME[data_type]
+    return np.object_ if datatype.value == "BYTES" else datatype.dtype.type
+
+
+def backend_utils() -> types.ModuleType:
+    """The module `triton_python_backend_utils`."""
+    module = types.ModuleType("triton_python_backend_utils")
+    for member in (TritonError, Tensor, InferenceResponse):
+        setattr(module, member.__name__, member)
+    module.__dict__["triton_string_to_numpy"] = _string_to_numpy
+    return module
+
+
+class LocalModel:
+    """A loaded model directory.
+
+    Attributes:
+        config: its parsed config.pbtxt.
+        model: its `TritonPythonModel`.
+        batches: how many requests each `execute` was given.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.config = text_format.Parse((directory / "config.pbtxt").read_text(), pb.ModelConfig())
+        as_json = json_format.MessageToDict(
+            self.config, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
+        module = _load_module(directory / "1")
+        self.model = module.TritonPythonModel()
+        self.model.initialize(
+            {
+                "model_config": json.dumps(as_json),
+                "model_repository": str(directory),
+                "model_version": "1",
+                "model_name": self.config.name,
+                "model_instance_name": f"{self.config.name}_0_0",
+                "model_instance_kind": "CPU",
+                "model_instance_device_id": "0",
+            }
+        )
+        self.batches: list[int] = []
+        self._waiting: list[tuple[Request, asyncio.Future[dict[str, np.ndarray]]]] = []
+
+    def execute(self, requests: Sequence[Request]) -> list[dict[str, np.ndarray] | TritonError]:
+        """The outputs or the error of each request of one batch."""
+        responses = self.model.execute(list(requests))
+        assert len(responses) == len(requests)
+        self.batches.append(len(requests))
+        return [
+            response.error() or {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
+            for response in responses
+        ]
+
+    def ask(
+        self, inputs: dict[str, np.ndarray], parameters: dict[str, Any] | None = None, outputs: Sequence[str] = ()
+    ) -> dict[str, np.ndarray]:
+        """The outputs for one request; its error is raised."""
+        (outcome,) = self.execute([self.request(inputs, parameters, outputs)])
+        return _unwrap(outcome)
+
+    def request(
+        self, inputs: dict[str, np.ndarray], parameters: dict[str, Any] | None = None, outputs: Sequence[str] = ()
+    ) -> Request:
+        return Request(inputs, parameters or {}, outputs or [output.name for output in self.config.output])
+
+    async def infer(self, inputs: dict[str, np.ndarray], parameters: dict[str, Any]) -> dict[str, np.ndarray]:
+        """`ask`, in one batch with everything that is asked in the same turn of the event loop."""
+        future: asyncio.Future[dict[str, np.ndarray]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((self.request(inputs, parameters), future))
+        if len(self._waiting) == 1:
+            asyncio.get_running_loop().call_soon(self._execute_waiting)
+        return await future
+
+    def _execute_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for (_, future), outcome in zip(waiting, self.execute([request for request, _ in waiting]), strict=True):
+            try:
+                future.set_result(_unwrap(outcome))
+            except BackendError as error:
+                future.set_exception(error)
+
+
+def _unwrap(outcome: dict[str, np.ndarray] | TritonError) -> dict[str, np.ndarray]:
+    if isinstance(outcome, TritonError):
+        code = Code.INVALID_ARG if outcome.code() == TritonError.INVALID_ARG else Code.INTERNAL
+        raise BackendError(outcome.message(), code)
+    return outcome
+
+
+def _load_module(version: Path) -> types.ModuleType:
+    with _importable(version):
+        spec = importlib.util.spec_from_file_location("model", version / "model.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+
+@contextmanager
+def _importable(version: Path) -> Iterator[None]:
+    """The version directory on sys.path and fresh copies of what lies in it."""
+    sys.modules["triton_python_backend_utils"] = backend_utils()
+    for name in LIBRARIES:
+        sys.modules.pop(name, None)
+    sys.path.insert(0, str(version))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(version))
+        for name in (*LIBRARIES, "triton_python_backend_utils"):
+            sys.modules.pop(name, None)

@@ -1,0 +1,235 @@
+"""ModelInferRequest to InferRequest, and the texts of what is wrong with one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tritonclient.grpc import service_pb2 as pb
+
+from conch.inference import InferRequest, InferResponse
+from conch.tensor import DataType, Tensor
+from conch.wire.grpc.codec import RequestDecoder, ResponseEncoder, UndecodableRequest
+from tests.unit.wire.grpc.messages import infer_request
+
+
+def decode(request: Any) -> InferRequest:
+    return RequestDecoder().decode(request.SerializeToString())
+
+
+def fault(request: Any) -> str:
+    with pytest.raises(UndecodableRequest) as caught:
+        decode(request)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "field", "values"),
+    [
+        ("BOOL", "bool_contents", [True, False]),
+        ("INT8", "int_contents", [-1, 2]),
+        ("INT16", "int_contents", [-300, 2]),
+        ("INT32", "int_contents", [-70000, 2]),
+        ("INT64", "int64_contents", [-(2**40), 2]),
+        ("UINT8", "uint_contents", [255, 2]),
+        ("UINT16", "uint_contents", [65535, 2]),
+        ("UINT32", "uint_contents", [2**32 - 1, 2]),
+        ("UINT64", "uint64_contents", [2**64 - 1, 2]),
+        ("FP32", "fp32_contents", [1.5, -2.0]),
+        ("FP64", "fp64_contents", [1e300, -2.0]),
+        ("BYTES", "bytes_contents", [b"a", b"\xff\0"]),
+    ],
+)
+def test_typed_contents_become_raw_elements(datatype: str, field: str, values: list[Any]) -> None:
+    [tensor] = decode(infer_request(raw=None, shape=(2,), datatype=datatype, **{field: values})).inputs
+    assert (tensor.datatype.value, tensor.shape) == (datatype, (2,))
+    assert tensor.as_numpy().tolist() == values
+
+
+@pytest.mark.parametrize(
+    ("request_", "text"),
+    [
+        (infer_request(raw=None), "unable to find data for input tensor 'IN0' for model 'echo' in request."),
+        (
+            infer_request(raw=None, int_contents=[1]),
+            "unexpected explicit tensor data for input tensor 'IN0' for model 'echo' of type 'INT32', expected datatype"
+            " 'FP32'",
+        ),
+        (
+            infer_request(raw=None, datatype="NOPE", fp32_contents=[1]),
+            "unexpected explicit tensor data for input tensor 'IN0' for model 'echo' of type 'FP32', expected datatype"
+            " '<invalid>'",
+        ),
+        (
+            infer_request(raw=None, datatype="FP16", fp32_contents=[1]),
+            "unexpected explicit tensor data for input tensor 'IN0' for model 'echo' of type 'FP32', expected datatype"
+            " 'FP16'",
+        ),
+        (
+            infer_request(fp32_contents=[1]),
+            "contents field must not be specified when using raw_input_contents for 'IN0' for model 'echo'",
+        ),
+        (infer_request(datatype="NOPE"), "invalid datatype 'NOPE' for input 'IN0'"),
+    ],
+)
+def test_wrong_data_is_named_in_tritons_words(request_: Any, text: str) -> None:
+    assert fault(request_) == text
+
+
+def test_second_input_without_raw_contents_is_named() -> None:
+    request = infer_request()
+    request.inputs.add(name="IN1", datatype="FP32", shape=[1])
+    assert fault(request) == "unable to find data for input tensor 'IN1' for model 'echo' in request."
+
+
+def test_superfluous_raw_contents_are_ignored_as_in_triton() -> None:
+    request = infer_request()
+    request.raw_input_contents.append(b"more")
+    assert len(decode(request).inputs) == 1
+
+
+def test_input_named_twice_is_refused() -> None:
+    request = infer_request(request_id="7")
+    request.inputs.append(request.inputs[0])
+    request.raw_input_contents.append(b"abcd")
+    assert fault(request) == "[request id: 7] input 'IN0' already exists in request"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        (
+            "sequence_id",
+            ("bool_param", True),
+            "invalid value type for 'sequence_id' parameter, expected int64_param or string_param.",
+        ),
+        (
+            "sequence_start",
+            ("int64_param", 1),
+            "invalid value type for 'sequence_start' parameter, expected bool_param.",
+        ),
+        (
+            "priority",
+            ("string_param", "1"),
+            "invalid value type for 'priority' parameter, expected int64_param or uint64_param.",
+        ),
+        ("priority", ("int64_param", -1), "invalid value for 'priority', expected value >= 0."),
+        ("timeout", ("string_param", "1"), "invalid value type for 'timeout' parameter, expected int64_param."),
+        (
+            "foo",
+            ("uint64_param", 1),
+            "invalid value type for 'foo' parameter, expected int64_param, bool_param, or string_param.",
+        ),
+        (
+            "triton_x",
+            ("int64_param", 1),
+            "parameter keys starting with 'triton_' are reserved for Triton usage. Only the following keys starting "
+            "with 'triton_' are allowed: triton_enable_empty_final_response",
+        ),
+        (
+            "triton_enable_empty_final_response",
+            ("int64_param", 1),
+            "invalid value type for 'triton_enable_empty_final_response' parameter, expected bool_param.",
+        ),
+    ],
+)
+def test_wrong_parameters_are_refused_in_tritons_words(name: str, value: tuple[str, Any], text: str) -> None:
+    assert fault(infer_request(parameters={name: value})) == text
+
+
+def test_parameters_with_a_meaning_become_fields() -> None:
+    request = decode(
+        infer_request(
+            parameters={
+                "sequence_id": ("string_param", "s"),
+                "sequence_start": ("bool_param", True),
+                "sequence_end": ("bool_param", True),
+                "priority": ("uint64_param", 3),
+                "timeout": ("int64_param", 500),
+                "triton_enable_empty_final_response": ("bool_param", True),
+                "mine": ("double_param", 1.5),
+            }
+        )
+    )
+    assert (request.correlation_id, request.flags, request.priority, request.timeout_us) == ("s", 3, 3, 500)
+    assert request.parameters == {"mine": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (("string_param", "2"), "invalid value type for 'classification' parameter, expected int64_param"),
+        (("int64_param", 0), "invalid value for 'classification' parameter, expected >= 0"),
+    ],
+)
+def test_wrong_classification_is_refused(value: tuple[str, Any], text: str) -> None:
+    request = infer_request()
+    setattr(request.outputs.add(name="OUT0").parameters["classification"], *value)
+    assert fault(request) == text
+
+
+def test_requested_outputs_keep_their_order_once() -> None:
+    request = infer_request()
+    for name in ("B", "A", "B"):
+        request.outputs.add(name=name)
+    assert [output.name for output in decode(request).outputs] == ["B", "A"]
+
+
+def test_shared_memory_is_refused_with_advice() -> None:
+    request = infer_request(raw=None)
+    request.inputs[0].parameters["shared_memory_region"].string_param = "r"
+    assert "shared memory" in fault(request) and "IN0" in fault(request)
+
+
+def test_heads_are_remembered_but_not_mixed_up() -> None:
+    decoder = RequestDecoder()
+    for index in range(3000):
+        message = infer_request(f"m{index % 1500}", request_id=str(index), raw=np.float32(index).tobytes())
+        decoded = decoder.decode(message.SerializeToString())
+        assert (decoded.model_name, decoded.id) == (f"m{index % 1500}", str(index))
+        assert decoded.inputs[0].as_numpy()[0] == index
+
+
+def test_head_with_and_without_raw_contents_is_told_apart() -> None:
+    decoder = RequestDecoder()
+    empty = infer_request(raw=None)
+    empty.inputs[0].contents.SetInParent()
+    assert decoder.decode(empty.SerializeToString()).inputs[0].data == b""
+    empty.raw_input_contents.append(b"abcd")
+    with pytest.raises(UndecodableRequest, match="contents field must not be specified"):
+        decoder.decode(empty.SerializeToString())
+
+
+def test_headers_do_not_leak_into_later_requests() -> None:
+    decoder = RequestDecoder()
+    message = infer_request().SerializeToString()
+    assert decoder.decode(message, {"key": "a"}).parameters == {"key": "a"}
+    assert decoder.decode(message).parameters == {}
+    assert decoder.decode(message, {"key": "b"}).parameters == {"key": "b"}
+
+
+def test_response_is_what_protobuf_would_write() -> None:
+    tensors = (
+        Tensor("A", DataType.INT64, (2, 0), b""),
+        Tensor("B", DataType.BYTES, (1,), b"\1\0\0\0x"),
+        Tensor("C", DataType.FP32, (-1 + 2, 300), memoryview(bytes(1200))),
+    )
+    parameters = {"i": 2, "b": True, "s": "x", "d": 0.5, "u": 2**63}
+    response = InferResponse("m", "3", "id", tensors, parameters)
+    written = pb.ModelInferResponse.FromString(b"".join(ResponseEncoder().encode(response)))
+    assert (written.model_name, written.model_version, written.id) == ("m", "3", "id")
+    assert [(o.name, o.datatype, tuple(o.shape)) for o in written.outputs] == [
+        ("A", "INT64", (2, 0)),
+        ("B", "BYTES", (1,)),
+        ("C", "FP32", (1, 300)),
+    ]
+    assert list(written.raw_output_contents) == [b"", b"\1\0\0\0x", bytes(1200)]
+    kinds = {name: value.WhichOneof("parameter_choice") for name, value in written.parameters.items()}
+    assert kinds == {
+        "i": "int64_param",
+        "b": "bool_param",
+        "s": "string_param",
+        "d": "double_param",
+        "u": "uint64_param",
+    }

@@ -1,0 +1,93 @@
+"""TLS and mutual TLS, with certificates made for the occasion."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import grpc
+import pytest
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc
+
+from conch.errors import InvalidArgumentError
+from conch.wire.grpc.options import TlsOptions, tls_context
+from tests.unit.wire.grpc.conftest import StartEndpoint
+from tests.unit.wire.grpc.messages import infer_request, random_bytes
+
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates with the openssl command")
+
+
+class Pair(NamedTuple):
+    """A certificate and its key, as PEM files."""
+
+    certificate: Path
+    key: Path
+
+
+def make_pair(directory: Path, name: str, issuer: Pair | None) -> Pair:
+    """A certificate for localhost, signed by `issuer` or by itself."""
+    pair = Pair(directory / f"{name}.crt", directory / f"{name}.key")
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "2", "-subj", f"/CN={name}", "-keyout", str(pair.key), "-out", str(pair.certificate)]
+    command += ["-addext", "subjectAltName=DNS:localhost"]
+    if issuer is not None:
+        command += ["-CA", str(issuer.certificate), "-CAkey", str(issuer.key), "-addext", "basicConstraints=CA:FALSE"]
+    subprocess.run(command, check=True, capture_output=True)
+    return pair
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pair]:
+    directory = tmp_path_factory.mktemp("certificates")
+    root = make_pair(directory, "root", None)
+    made = {"root": root, "stranger": make_pair(directory, "stranger", None)}
+    return made | {name: make_pair(directory, name, root) for name in ("server", "client")}
+
+
+def credentials(root: Pair, own: Pair | None = None) -> grpc.ChannelCredentials:
+    key = own.key.read_bytes() if own else None
+    chain = own.certificate.read_bytes() if own else None
+    return grpc.ssl_channel_credentials(root.certificate.read_bytes(), key, chain)
+
+
+def echo(address: str, channel_credentials: grpc.ChannelCredentials, size: int = 4) -> bool:
+    options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+    with grpc.secure_channel(address, channel_credentials, options) as channel:
+        raw = random_bytes(size)
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        assert stub.ServerLive(pb.ServerLiveRequest(), timeout=20).live
+        return stub.ModelInfer(infer_request(raw=raw), timeout=20).raw_output_contents[0] == raw
+
+
+def test_tls_serves_calls_of_any_size(start: StartEndpoint, pairs: dict[str, Pair]) -> None:
+    endpoint = start(tls=TlsOptions(*pairs["server"]))
+    assert echo(endpoint.address, credentials(pairs["root"]))
+    assert echo(endpoint.address, credentials(pairs["root"]), size=6 << 20)
+
+
+def test_mutual_tls_takes_only_clients_with_a_certificate(start: StartEndpoint, pairs: dict[str, Pair]) -> None:
+    endpoint = start(tls=TlsOptions(*pairs["server"], root_certificate=pairs["root"].certificate, mutual=True))
+    assert echo(endpoint.address, credentials(pairs["root"], pairs["client"]))
+    for own in (None, pairs["stranger"]):
+        with pytest.raises(grpc.RpcError) as caught:
+            echo(endpoint.address, credentials(pairs["root"], own))
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_plain_text_client_is_turned_away(start: StartEndpoint, pairs: dict[str, Pair]) -> None:
+    endpoint = start(tls=TlsOptions(*pairs["server"]))
+    with grpc.insecure_channel(endpoint.address) as channel, pytest.raises(grpc.RpcError):
+        service_pb2_grpc.GRPCInferenceServiceStub(channel).ServerLive(pb.ServerLiveRequest(), timeout=20)
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"no\.crt.*expected PEM files"):
+        tls_context(TlsOptions(tmp_path / "no.crt", tmp_path / "no.key"))
+
+
+def test_mutual_tls_needs_a_root_certificate(pairs: dict[str, Pair]) -> None:
+    with pytest.raises(InvalidArgumentError, match="needs a root certificate"):
+        tls_context(TlsOptions(*pairs["server"], mutual=True))
