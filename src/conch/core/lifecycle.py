@@ -130,7 +130,8 @@ class Lifecycle:
     def index(self, ready: bool) -> Sequence[ModelIndexEntry]:
         """The repository index.
 
-        A model that was never loaded has a name only; one whose configuration cannot be read has a reason but no version.
+        A model that was never loaded has a name only; one whose configuration cannot be read has a reason but no
+        version.
         """
         entries: list[ModelIndexEntry] = []
         for name in sorted({*scan(self._repositories), *self._states}):

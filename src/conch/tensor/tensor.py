@@ -67,7 +67,7 @@ class Tensor(msgspec.Struct, frozen=True, gc=False):
             return cls(name, datatype, tuple(array.shape), encode_bytes_elements(array.reshape(-1).tolist()))
         contiguous = np.ascontiguousarray(array, dtype=datatype.dtype)
         # A zero-size array has no bytes to view: memoryview.cast refuses shapes with a zero in them.
-        data = memoryview(contiguous.reshape(-1)).cast("B") if contiguous.size else b""
+        data = contiguous.reshape(-1).data.cast("B") if contiguous.size else b""
         return cls(name, datatype, tuple(array.shape), data)
 
 

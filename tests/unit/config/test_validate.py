@@ -151,7 +151,7 @@ def test_broken_rule_is_the_only_violation_found(text: str, expected: str) -> No
         "max_batch_size: 4 dynamic_batching { preserve_ordering: true default_queue_policy { timeout_action: DELAY } }",
         "instance_group { kind: KIND_GPU gpus: 0 }",
         "model_transaction_policy { decoupled: false }",
-        'instance_group { rate_limiter { priority: 2 } } metric_tags { key: "a" value: "b" }',
+        'instance_group { rate_limiter { priority: 2 } } optimization { priority: PRIORITY_MAX }',
     ],
 )
 def test_what_triton_accepts_is_accepted(text: str) -> None:
@@ -202,12 +202,12 @@ def test_settings_without_effect_are_named() -> None:
 
 
 def test_validate_logs_one_warning_for_all_ignored_fields(caplog: pytest.LogCaptureFixture) -> None:
-    config = from_message(parse(HEAD + 'runtime: "x" metric_tags { key: "a" value: "b" }'))
+    config = from_message(parse(HEAD + 'runtime: "x" optimization { priority: PRIORITY_MAX }'))
     with caplog.at_level(logging.WARNING):
         validate(config)
     assert len(caplog.records) == 1
     assert "'runtime' is ignored" in caplog.text
-    assert "'metric_tags' is ignored" in caplog.text
+    assert "'optimization.priority' is ignored" in caplog.text
 
 
 def test_validate_is_silent_about_a_plain_configuration(caplog: pytest.LogCaptureFixture) -> None:
