@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import logging
 import os
@@ -64,6 +65,7 @@ def serve(options: ServeOptions) -> int:
     """
     try:
         logs = _install_logs(options)
+        _keep_freed_memory()
         with asyncio.Runner(loop_factory=_new_event_loop()) as runner:
             return runner.run(_Application(options, logs).run())
     except StartupError as error:
@@ -235,6 +237,23 @@ def visible_gpu_count() -> int:
         return present
     chosen = [device for device in visible.split(",") if device.strip() and device.strip() != "-1"]
     return min(present, len(chosen))
+
+
+#: glibc's `mallopt` parameters, and how much freed memory it may keep instead of returning it to the system.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEPT_BYTES = 128 << 20
+_LARGEST_HEAP_BLOCK_BYTES = 32 << 20
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library reuse the memory of large request bodies rather than unmap and fault it in again.
+
+    A 600 KB tensor costs 150 page faults otherwise, which was half of the time of such a request.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # glibc; others have no such knob and other habits
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, _LARGEST_HEAP_BLOCK_BYTES)
 
 
 def _tune_garbage_collector() -> None:
