@@ -6,7 +6,7 @@ block it: work that takes time runs in a child process or a thread and settles a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -123,6 +123,10 @@ class Instance(Protocol):
             InstanceDiedError: the instance is gone and with it this batch; `restart` before the next execute.
             ConchError: the whole batch failed, the instance lives.
         """
+        ...
+
+    def on_idle_death(self, callback: Callable[[ConchError], None]) -> None:
+        """Have `callback` called whenever the instance dies while it executes nothing, also after a restart."""
         ...
 
     async def restart(self) -> None:

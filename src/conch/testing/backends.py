@@ -47,6 +47,14 @@ class EchoInstance:
         done.set_result(self.answer(requests))
         return done
 
+    def on_idle_death(self, callback: Callable[[ConchError], None]) -> None:
+        """Keep the callback for `die`."""
+        self._on_idle_death = callback
+
+    def die(self, error: ConchError) -> None:
+        """Die while idle."""
+        self._on_idle_death(error)
+
     async def restart(self) -> None:
         """Count the restart."""
         self.restarts += 1

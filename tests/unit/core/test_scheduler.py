@@ -238,6 +238,7 @@ def test_a_failed_batch_fails_its_requests_and_the_instance_goes_on() -> None:
         harness.instances[0].release()
         await good
         assert harness.model.stats.failures[FailureReason.BACKEND] == 1
+        assert (harness.model.stats.execution_count, harness.model.stats.inference_count) == (2, 1)
         await harness.model.close()
 
     run(work())
@@ -258,6 +259,20 @@ def test_a_dead_instance_is_restarted_and_serves_what_waited() -> None:
         slow.release()
         await waiting
         assert harness.model.stats.restart_count == 1
+        await harness.model.close()
+
+    run(work())
+
+
+def test_an_instance_that_dies_while_idle_is_restarted_before_the_next_request() -> None:
+    async def work() -> None:
+        harness = Harness(EchoBackend, make_config(batching=BATCHING))
+        instance = harness.instances[0]
+        instance.die(InstanceDiedError("gone"))
+        request = harness.model.infer(make_request())
+        await settle()
+        assert instance.restarts == 1
+        assert (await request).outputs
         await harness.model.close()
 
     run(work())

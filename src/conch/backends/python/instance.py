@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -36,6 +36,7 @@ class PythonInstance:
         self._loop = asyncio.get_running_loop()
         self._process: StubProcess | None = None
         self._closed = False
+        self._tell_idle_death: Callable[[ConchError], None] = lambda error: None
 
     @property
     def pid(self) -> int | None:
@@ -49,6 +50,7 @@ class PythonInstance:
             ConchError: `initialize` failed, died or took too long; the process is gone.
         """
         self._process = process
+        process.on_idle_death = lambda error: self._tell_idle_death(error)
         process.calls.name = self._spec.name
         process.calls.attach(self._spec.metrics)
         self._inputs = InputArena(process.inputs)
@@ -91,6 +93,10 @@ class PythonInstance:
             copied = self._loop.run_in_executor(None, write, large.segment, large.places, large.data)
             copied.add_done_callback(lambda _: send())
         return result
+
+    def on_idle_death(self, callback: Callable[[ConchError], None]) -> None:
+        """See the port."""
+        self._tell_idle_death = callback
 
     async def restart(self) -> None:
         """Start another process in place of the dead one."""

@@ -55,6 +55,7 @@ class StubProcess:
         self._timer: asyncio.TimerHandle | None = None
         self._death: ConchError | None = None
         self._closing = False
+        self._vanished = False
         control, child_control = socket.socketpair()
         calls, child_calls = socket.socketpair()
         output, child_output = os.pipe()
@@ -78,6 +79,9 @@ class StubProcess:
         self.calls = ModelCalls(logging.getLogger(f"conch.model.{model_name}"), model_name, self._calls_channel.send)
         self._output = OutputLines(output, self.calls.log_output)
         self._watch = _ExitWatch(self._process, self._on_exit)
+        #: Called once when it dies while nobody waits for an answer.
+        self.on_idle_death: Callable[[ConchError], None] = lambda error: None
+        self._mourned = False
 
     @property
     def pid(self) -> int:
@@ -184,6 +188,7 @@ class StubProcess:
 
     def _disconnected(self) -> None:
         """Its end of the socket is closed, or what came through was not ours: nothing more can be expected of it."""
+        self._vanished = self._death is None and not self._closing
         self.kill()
         self._watch.check()
 
@@ -207,7 +212,7 @@ class StubProcess:
         self._calls_channel.close()
         os.close(self.inputs)
         os.close(self.outputs)
-        if not self._closing:
+        if self._vanished or not self._closing:
             ending = f"was killed by signal {-returncode}" if returncode < 0 else f"ended with status {returncode}"
             logger.error("%s: process %d %s", self.calls.name, self.pid, ending)
         self._exited.set_result(None)
@@ -218,6 +223,9 @@ class StubProcess:
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting(error)
+        elif not self._closing and not self._mourned:
+            self._mourned = True
+            self.on_idle_death(error)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
