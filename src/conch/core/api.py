@@ -71,7 +71,7 @@ class ModelStatistics(msgspec.Struct, frozen=True):
     Attributes:
         last_inference: milliseconds since the epoch of the last inference request; 0 for none.
         inference_count: inferences (a request of batch n counts n).
-        execution_count: batches executed.
+        execution_count: batches executed, those that failed included.
         inference_stats: keys success, fail, queue, compute_input, compute_infer, compute_output, cache_hit, cache_miss.
     """
 
@@ -93,6 +93,10 @@ class ModelView(Protocol):
     def label(self, output: str, index: int) -> str:
         """The class label of that index of an output, "" where the model has none."""
         ...
+
+
+#: What `LogSettings.log_format` may be.
+LOG_FORMATS = ("default", "ISO8601")
 
 
 class LogSettings(msgspec.Struct, frozen=True):

@@ -60,9 +60,8 @@ class Lifecycle:
         self._loaded: dict[str, _Loaded] = {}
         #: What each model's directory looked like when it was last loaded, well or not: polling compares with it.
         self._tried: dict[str, str] = {}
-        #: Why the configurations of these models could not be read: there are no versions yet that could have a state.
+        #: Why the configurations of these models cannot be used. No version is to blame that could have a state.
         self._unreadable: dict[str, str] = {}
-        self._overrides: dict[str, str] = {}
         self._scratch: dict[str, tempfile.TemporaryDirectory[str]] = {}
         self._resolved: dict[tuple[str, str], Model] = {}
         self._seen: dict[str, RepositoryEntry] = {}
@@ -84,7 +83,7 @@ class Lifecycle:
     def _resolve(self, name: str, version: str) -> Model:
         number = parse_version(version)
         states = self._states.get(name)
-        if not states:
+        if states is None:
             raise NotFoundError(f"Request for unknown model: '{name}' is not found")
         ready = self._ready.get(name, {})
         if number == -1:
@@ -108,9 +107,13 @@ class Lifecycle:
                 yield self._ready[name][version]
 
     def all_ready(self) -> bool:
-        """Whether every version that should serve does (a version unloaded on purpose does not count)."""
+        """Whether every version that should serve does.
+
+        A version unloaded on purpose does not count, nor a configuration that cannot be read any more while the former
+        one serves.
+        """
         return (
-            not self._unreadable
+            all(name in self._ready for name in self._unreadable)
             and all(
                 state.state == "READY" or state.reason == "unloaded"
                 for versions in self._states.values()
@@ -160,6 +163,8 @@ class Lifecycle:
     async def load(self, name: str, override: str | None = None, files: Mapping[str, bytes] | None = None) -> None:
         """Load or reload a model; nothing happens when it is ready and unchanged.
 
+        `override` and `files` hold for this load: a later one without them goes back to the repository.
+
         Raises:
             InternalError: it is in no repository, or its override cannot be used.
             InvalidArgumentError: it failed to load; what served before goes on serving.
@@ -176,8 +181,6 @@ class Lifecycle:
             raise poll_failure
         scratch = self._write_files(name, files, poll_failure) if files else None
         directory = Path(scratch.name) / name if scratch else self._locate(name, poll_failure)
-        if override is None:
-            override = self._overrides.get(name)
         wanted = _Loaded(directory, await asyncio.to_thread(fingerprint, directory), override, files)
         self._tried[name] = wanted.fingerprint
         if self._ready.get(name) and self._loaded.get(name) == wanted:
@@ -188,7 +191,8 @@ class Lifecycle:
             self._drop(scratch)
             what = "Invalid config override" if override is not None else "failed to poll"
             logger.error("%s for model '%s': %s: %s", what, name, error.code.value, error.message)
-            self._unreadable[name] = f"{error.code.value}: {error.message}"
+            if override is None:
+                self._unreadable[name] = f"{error.code.value}: {error.message}"
             raise InternalError(f"{poll_failure.message}: {error.message}") from error
         self._unreadable.pop(name, None)
         selected: Sequence[int] = ()
@@ -208,8 +212,6 @@ class Lifecycle:
             self._mark_failed(name, plan.versions, failure)
             raise self._load_failure(name, plan.versions, failure) from failure
         self._loaded[name] = wanted
-        if override is not None:
-            self._overrides[name] = override
         self._swap(name, models, scratch)
 
     async def _load_versions(self, plan: LoadPlan) -> tuple[Sequence[Model], ConchError | None]:
@@ -377,7 +379,7 @@ def parse_version(version: str) -> int:
     """The number of a version string, -1 for ""; like Triton it stops reading where the digits end.
 
     Raises:
-        InvalidArgumentError: it does not begin with an integer > 0, in Triton's words.
+        InvalidArgumentError: it does not begin with an integer >= 0, in Triton's words (which promise > 0).
     """
     if not version:
         return -1
@@ -388,7 +390,7 @@ def parse_version(version: str) -> int:
             f"failed to get model version from specified version string '{version}' (details: stol), version should be "
             "an integral value > 0"
         )
-    if number <= 0:
+    if number < 0:
         raise InvalidArgumentError(
             f"invalid model version specified '{version}' , version should be an integral value > 0"
         )

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from conch.core.api import LogSettings
+from conch.core.api import LOG_FORMATS, LogSettings
 from conch.errors import InvalidArgumentError, UnsupportedError
 
 
@@ -40,10 +40,8 @@ class LogControl:
                 if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                     raise InvalidArgumentError(f"log setting '{name}' must be an integer >= 0, got {value!r}")
             elif name == "log_format":
-                if value not in ("default", "ISO8601"):
-                    raise InvalidArgumentError(
-                        f"invalid argument for log_format, expecting default or ISO8601, got {value}"
-                    )
+                if value not in LOG_FORMATS:
+                    raise InvalidArgumentError(f"invalid argument for log_format, got: {value}")
             else:
                 raise InvalidArgumentError(f"unknown log setting '{name}'")
         self._settings = msgspec.structs.replace(self._settings, **changes)

@@ -105,7 +105,9 @@ class Model:
         """
         try:
             _ = self._labels
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise InternalError(f"failed to open text file for read {error.filename}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
             raise InternalError(f"failed to read the label_filename of model '{self.config.name}': {error}") from error
 
     def metadata(self, versions: Sequence[int]) -> ModelMetadata:

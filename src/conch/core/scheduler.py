@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from conch.backend_api import BatchResult, Instance, Output
 from conch.config.schema import ModelConfig
@@ -77,6 +78,8 @@ class Scheduler:
         self._clock = clock
         self._workers = [_Worker(instance, label) for label, instance in instances]
         self._idle = list(self._workers)
+        for worker in self._workers:
+            worker.instance.on_idle_death(partial(self._on_idle_death, worker))
         self._broken: dict[_Worker, ConchError] = {}
         self._order: deque[Pending] = deque()
         self._loop = asyncio.get_running_loop()
@@ -198,7 +201,7 @@ class Scheduler:
         try:
             running = asyncio.ensure_future(worker.instance.execute([pending.request for pending in batch]))
         except ConchError as error:
-            self._loop.call_soon(self._settle_failed_batch, worker, batch, error)
+            self._loop.call_soon(self._settle_failed_batch, worker, batch, now_ns, error)
             return
         running.add_done_callback(lambda done: self._on_executed(worker, batch, now_ns, done))
 
@@ -206,14 +209,15 @@ class Scheduler:
         self, worker: _Worker, batch: list[Pending], started_ns: int, done: asyncio.Future[BatchResult]
     ) -> None:
         if done.cancelled():
-            self._settle_failed_batch(worker, batch, InternalError("execution was cancelled by the server"))
+            error = InternalError("execution was cancelled by the server")
+            self._settle_failed_batch(worker, batch, started_ns, error)
             return
-        error = done.exception()
-        if error is not None:
-            if not isinstance(error, ConchError):
-                logger.error("instance %s failed unexpectedly", worker.label, exc_info=error)
-                error = InternalError(f"instance '{worker.label}' failed: {error}")
-            self._settle_failed_batch(worker, batch, error)
+        failure = done.exception()
+        if failure is not None:
+            if not isinstance(failure, ConchError):
+                logger.error("instance %s failed unexpectedly", worker.label, exc_info=failure)
+                failure = InternalError(f"instance '{worker.label}' failed: {failure}")
+            self._settle_failed_batch(worker, batch, started_ns, failure)
             return
         # The instance gets its next batch before this one is answered: it computes while the answers are encoded.
         self._idle.append(worker)
@@ -245,7 +249,9 @@ class Scheduler:
             )
             self._finish(pending, response)
 
-    def _settle_failed_batch(self, worker: _Worker, batch: list[Pending], error: ConchError) -> None:
+    def _settle_failed_batch(self, worker: _Worker, batch: list[Pending], started_ns: int, error: ConchError) -> None:
+        compute = (0, self._clock.monotonic_ns() - started_ns, 0)
+        self._stats.record_execution(sum(pending.batch_size for pending in batch), compute, self._clock.epoch_ms())
         if isinstance(error, InstanceDiedError):
             logger.error("%s (%d requests failed with it); restarting", error.message, len(batch))
             self._start_revival(worker, error)
@@ -283,6 +289,12 @@ class Scheduler:
         if not self._unsettled and self._drained is not None:
             self._drained.set_result(None)
             self._drained = None
+
+    def _on_idle_death(self, worker: _Worker, error: ConchError) -> None:
+        if worker in self._idle:  # else a batch or a restart has run into the death itself
+            self._idle.remove(worker)
+            logger.error("%s (it was idle); restarting", error.message)
+            self._start_revival(worker, error)
 
     def _start_revival(self, worker: _Worker, error: ConchError) -> None:
         if self._closed:

@@ -42,7 +42,7 @@ class ModelStats:
 
     Attributes:
         inference_count: requests times their batch size.
-        execution_count: batches executed.
+        execution_count: batches executed, those that failed included.
         failures: failed requests by reason.
         pending_count: requests waiting in the scheduler's queue at this moment.
         duration_buckets: cumulative-free counts per bucket of DURATION_BUCKETS_S, the last one for everything above.
@@ -87,7 +87,7 @@ class ModelStats:
         self.failures[reason] += 1
 
     def record_execution(self, batch_size: int, compute: tuple[int, int, int], now_ms: int) -> None:
-        """One batch executed."""
+        """One batch executed, well or not."""
         self.last_inference_ms = now_ms
         self.execution_count += 1
         counters = self._batches.get(batch_size)

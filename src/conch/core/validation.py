@@ -91,6 +91,8 @@ class RequestRules:
         return not self._inputs[name].ragged
 
     def _batch_size(self, request: InferRequest) -> int:
+        if not request.inputs:
+            return 1
         batch_size = -1
         # Last to first, as Triton happens to look at them: its error names the earlier of two that differ.
         for tensor in reversed(request.inputs):

@@ -12,19 +12,30 @@ from conch.core.model import Model
 from conch.core.server import InferenceServer
 from conch.core.stats import DURATION_BUCKETS_S
 
-#: (name, help, field of ModelStatistics.inference_stats, whether it is the duration in us or the count)
+_CACHED = "(includes cached requests)"
+_NOT_CACHED = "(does not include cached requests)"
+
+#: (name, help, field of ModelStatistics.inference_stats whose duration it is)
 _DURATIONS = (
-    ("nv_inference_request_duration_us", "Cumulative inference request duration in microseconds", "success"),
-    ("nv_inference_queue_duration_us", "Cumulative inference queuing duration in microseconds", "queue"),
-    ("nv_inference_compute_input_duration_us", "Cumulative compute input duration in microseconds", "compute_input"),
+    (
+        "nv_inference_request_duration_us",
+        f"Cumulative inference request duration in microseconds {_CACHED}",
+        "success",
+    ),
+    ("nv_inference_queue_duration_us", f"Cumulative inference queuing duration in microseconds {_CACHED}", "queue"),
+    (
+        "nv_inference_compute_input_duration_us",
+        f"Cumulative compute input duration in microseconds {_NOT_CACHED}",
+        "compute_input",
+    ),
     (
         "nv_inference_compute_infer_duration_us",
-        "Cumulative compute inference duration in microseconds",
+        f"Cumulative compute inference duration in microseconds {_NOT_CACHED}",
         "compute_infer",
     ),
     (
         "nv_inference_compute_output_duration_us",
-        "Cumulative inference compute output duration in microseconds",
+        f"Cumulative inference compute output duration in microseconds {_NOT_CACHED}",
         "compute_output",
     ),
 )
@@ -52,7 +63,7 @@ class MetricsRenderer:
         _render_duration_histogram(text, models)
         if self._cpu_metrics:
             memory = psutil.virtual_memory()
-            text.family("nv_cpu_utilization", "CPU utilization rate [0.0 - 1.0)", "gauge")
+            text.family("nv_cpu_utilization", "CPU utilization rate [0.0 - 1.0]", "gauge")
             text.sample("nv_cpu_utilization", {}, psutil.cpu_percent(None) / 100)
             text.family("nv_cpu_memory_total_bytes", "CPU total memory (RAM), in bytes", "gauge")
             text.sample("nv_cpu_memory_total_bytes", {}, memory.total)
@@ -117,7 +128,7 @@ def _render_counts(text: _Page, models: Iterable[Model]) -> None:
     for model in models:
         text.sample("nv_inference_exec_count", _labels(model), model.stats.execution_count)
     for name, description, field in _DURATIONS:
-        text.family(name, f"{description} (includes cached requests)" if field == "success" else description, "counter")
+        text.family(name, description, "counter")
         for model in models:
             text.sample(name, _labels(model), model.stats.inference_stats[field].ns // 1000)
 

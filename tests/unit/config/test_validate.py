@@ -151,7 +151,7 @@ def test_broken_rule_is_the_only_violation_found(text: str, expected: str) -> No
         "max_batch_size: 4 dynamic_batching { preserve_ordering: true default_queue_policy { timeout_action: DELAY } }",
         "instance_group { kind: KIND_GPU gpus: 0 }",
         "model_transaction_policy { decoupled: false }",
-        'instance_group { rate_limiter { priority: 2 } } optimization { priority: PRIORITY_MAX }',
+        "instance_group { rate_limiter { priority: 2 } } optimization { priority: PRIORITY_MAX }",
     ],
 )
 def test_what_triton_accepts_is_accepted(text: str) -> None:

@@ -77,6 +77,10 @@ def test_versions_are_found_by_number_and_refused_in_tritons_words(tmp_path: Pat
         assert case.lifecycle.find("echo", "1").version == 1
         with pytest.raises(NotFoundError, match="'echo' version 7 is not found"):
             case.lifecycle.find("echo", "7")
+        with pytest.raises(NotFoundError, match="'echo' version 0 is not found"):
+            case.lifecycle.find("echo", "0")
+        with pytest.raises(InvalidArgumentError, match="invalid model version specified '-1'"):
+            case.lifecycle.find("echo", "-1")
         with pytest.raises(InvalidArgumentError, match="details: stol"):
             case.lifecycle.find("echo", "x")
 
@@ -149,6 +153,54 @@ def test_an_override_replaces_the_configuration_and_needs_no_file(tmp_path: Path
         assert case.lifecycle.find("echo", "").config.max_batch_size == 2
         await case.lifecycle.load("echo", json.dumps(override), {"5/model.py": b"x"})
         assert case.lifecycle.versions("echo") == [5]
+
+    play(tmp_path, work)
+
+
+def test_a_load_without_override_goes_back_to_the_repository(tmp_path: Path) -> None:
+    async def work(case: Case) -> None:
+        await case.lifecycle.load("echo", json.dumps({"backend": "fake", "max_batch_size": 2}))
+        assert case.lifecycle.find("echo", "").config.max_batch_size == 2
+        await case.lifecycle.load("echo")
+        assert case.lifecycle.find("echo", "").config.max_batch_size == 8
+
+    play(tmp_path, work)
+
+
+def test_an_override_that_cannot_be_read_leaves_no_trace(tmp_path: Path) -> None:
+    async def work(case: Case) -> None:
+        await case.lifecycle.load("echo")
+        with pytest.raises(InternalError, match="failed to poll from model repository: Invalid config override"):
+            await case.lifecycle.load("echo", "{nope")
+        assert case.index() == [("echo", "1", "READY")]
+        assert case.lifecycle.all_ready()
+
+    play(tmp_path, work)
+
+
+def test_a_file_that_cannot_be_read_any_more_shows_while_the_former_one_serves(tmp_path: Path) -> None:
+    async def work(case: Case) -> None:
+        await case.lifecycle.load("echo")
+        (case.root / "echo" / "config.pbtxt").write_text("nope")
+        with pytest.raises(InternalError, match="failed to poll from model repository: failed to read text proto"):
+            await case.lifecycle.load("echo")
+        assert case.index() == [("echo", "", "UNAVAILABLE"), ("echo", "1", "READY")]
+        assert case.lifecycle.all_ready()
+        await case.lifecycle.unload("echo")
+        with pytest.raises(InternalError):
+            await case.lifecycle.load("echo")
+        assert not case.lifecycle.all_ready()
+
+    play(tmp_path, work)
+
+
+def test_a_model_without_a_version_to_serve_is_known_but_not_available(tmp_path: Path) -> None:
+    async def work(case: Case) -> None:
+        (case.root / "echo" / "config.pbtxt").write_text(CONFIG + "version_policy { specific { versions: 7 } }")
+        with pytest.raises(InvalidArgumentError, match="at least one version must be available"):
+            await case.lifecycle.load("echo")
+        with pytest.raises(NotFoundError, match="'echo' has no available versions"):
+            case.lifecycle.find("echo", "")
 
     play(tmp_path, work)
 

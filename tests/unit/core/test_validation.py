@@ -82,6 +82,12 @@ def test_optional_inputs_may_be_left_out_and_then_do_not_share_a_batch_with_full
         rules.check(request())
 
 
+def test_a_model_whose_inputs_are_all_optional_may_be_asked_without_any() -> None:
+    inputs = tuple(ModelInput(name, DataType.INT32, (16,), optional=True) for name in ("INPUT0", "INPUT1"))
+    rules = RequestRules(make_config(name="simple", inputs=inputs, outputs=OUTPUTS))
+    assert rules.check(request()).batch_size == 1
+
+
 def test_reshape_changes_the_shape_the_model_receives() -> None:
     inputs = (ModelInput("INPUT0", DataType.INT32, (1,), reshape=()),)
     rules = RequestRules(make_config(name="simple", inputs=inputs, outputs=OUTPUTS))

@@ -229,6 +229,11 @@ def _typed_contents(tensor: Any, model_name: str) -> bytes:
         values = getattr(tensor.contents, field)
         if not values:
             continue
+        if data:
+            raise InvalidArgumentError(
+                f"unexpected explicit tensor data for input tensor '{tensor.name}' for model '{model_name}', binary "
+                "data was already supplied."
+            )
         if _NARROWER.get(tensor.datatype, tensor.datatype) != named:
             expected = tensor.datatype if tensor.datatype in DATATYPE_BY_NAME else "<invalid>"
             raise InvalidArgumentError(

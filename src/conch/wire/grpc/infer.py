@@ -35,11 +35,15 @@ _MAX_IN_FLIGHT = 1024
 
 
 class _StreamError(Exception):
-    """One request of a stream failed for `cause`; `parts` is the message that says so within the stream."""
+    """One request of a stream failed for `cause`; `parts` is the message that says so within the stream.
+
+    `final`: it was accepted and its execution failed, so that this is the answer to it.
+    """
 
     def __init__(self, cause: ConchError, model_name: str, request_id: str, final: bool) -> None:
         super().__init__(cause.message)
         self.cause = cause
+        self.final = final
         self.parts = encode_stream_error(cause.message, model_name, request_id, final)
 
 
@@ -125,7 +129,7 @@ class Inference:
                 try:
                     parts = await unanswered
                 except _StreamError as error:
-                    if strict:
+                    if strict and error.final:
                         raise error.cause from error
                     parts = error.parts
                 await call.send(parts)
@@ -165,7 +169,11 @@ class Inference:
         except UndecodableRequest as fault:
             raise _StreamError(self._explain(fault), "", fault.id, final=False) from fault
         try:
-            response = await self._server.infer(request)
+            answer = self._server.infer(request)
+        except ConchError as error:
+            raise _StreamError(error, "", request.id, final=False) from error
+        try:
+            response = await answer
             return encode_stream_response(self._encoder.encode(self._classified(request, response), FINAL_RESPONSE))
         except ConchError as error:
             # Triton tells a request it did not accept from one whose model failed: only the latter is a response.

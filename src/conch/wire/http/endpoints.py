@@ -7,8 +7,16 @@ import binascii
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from conch.core.api import DurationStat, LogSettings, ModelIndexEntry, ModelStatistics, ServerApi, TensorMetadata
-from conch.errors import InternalError, InvalidArgumentError, UnsupportedError
+from conch.core.api import (
+    LOG_FORMATS,
+    DurationStat,
+    LogSettings,
+    ModelIndexEntry,
+    ModelStatistics,
+    ServerApi,
+    TensorMetadata,
+)
+from conch.errors import InternalError, InvalidArgumentError, UnavailableError, UnsupportedError
 from conch.wire.http.config_json import config_json
 from conch.wire.http.json_text import decode_json
 from conch.wire.http.messages import HttpRequest, Outcome, Pending, Reply, empty_reply, error_reply, json_reply
@@ -112,9 +120,8 @@ class Endpoints:
 
     def unload(self, request: HttpRequest, route: Route) -> Outcome:
         _refuse_repository(route)
-        unload_dependents = _parameters(request).get("unload_dependents", False)
-        if not isinstance(unload_dependents, bool):
-            raise InternalError(f"Unable to parse 'unload_dependents': {_TYPE_FAILURES[bool]}")
+        # As in Triton, what is no boolean counts as false.
+        unload_dependents = _parameters(request).get("unload_dependents") is True
         return _then_empty(self._server.unload_model(route.model, unload_dependents))
 
     def log_settings(self, request: HttpRequest, route: Route) -> Reply:
@@ -128,6 +135,9 @@ class Endpoints:
             for name, kind in _SETTING_TYPES.items()
             if settings.get(name) is not None  # null leaves a setting as it is; unknown names are ignored, as in Triton
         }
+        log_format = changes.get("log_format", LOG_FORMATS[0])
+        if log_format not in LOG_FORMATS:  # Triton answers this one as its command line does, and with 503
+            raise UnavailableError(f"invalid argument for --log_format, got: {log_format}")
         return json_reply(_log_settings_json(self._server.update_log_settings(changes)))
 
 

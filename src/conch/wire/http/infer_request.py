@@ -141,7 +141,8 @@ def _tensors(head: _Head, body: bytes, offset: int, model_name: str) -> tuple[Te
                 )
             data, offset = view[offset:end], end
         else:
-            count = math.prod(entry.shape)
+            # A shape without elements, or none at all, is judged by the model's rules: `data` is not looked at.
+            count = math.prod(entry.shape) if entry.shape else 0
             data = tensor_data_from_json(entry.name, entry.datatype, count, entry.data) if count else b""
         tensors.append(Tensor(entry.name, entry.datatype, entry.shape, data))
     if offset != len(body):

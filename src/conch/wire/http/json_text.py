@@ -1,11 +1,13 @@
 """JSON text to values and back: msgspec where it can, Triton's dialect (NaN, raw bytes) and error texts where not.
 
-Triton reads JSON with RapidJSON. It takes NaN and Infinity and any bytes inside strings, and its errors name the byte
-where parsing stopped. What msgspec refuses is therefore read a second time by the standard library, slower but lenient.
+Triton reads JSON with RapidJSON. It takes NaN and Infinity, any bytes inside strings and a byte order mark in front; a
+NUL byte ends the document; and its errors name the byte where parsing stopped. What msgspec refuses is therefore read a
+second time by the standard library, slower but lenient.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
@@ -59,6 +61,7 @@ def _encode_lenient(value: object) -> bytes:
 
 
 def _decode_lenient(raw: bytes) -> object:
+    raw = raw.removeprefix(codecs.BOM_UTF8).partition(b"\0")[0]
     text = raw.decode("utf-8", "surrogateescape")
     try:
         value = json.loads(text, parse_float=_finite)

@@ -134,7 +134,7 @@ class _Metrics:
     def dispatch(self, request: HttpRequest) -> Outcome:
         if request.method != b"GET":
             return error_reply(405, "Method Not Allowed")
-        if request.target.partition(b"?")[0] != b"/metrics":
+        if request.target.partition(b"?")[0] not in (b"/metrics", b"/metrics/"):
             return self._not_found
         text = self._render()
         return Reply(self._head, len(text), (text,))

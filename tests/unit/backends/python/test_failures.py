@@ -135,7 +135,7 @@ def test_one_request_of_a_batch_fails_alone(workshop: Workshop) -> None:
     [
         ("import nosuchmodule", "ModuleNotFoundError: No module named 'nosuchmodule'"),
         ("def x(:", "SyntaxError: invalid syntax (model.py, line 1)"),
-        ("x = 1", "AttributeError: module 'model.py' has no attribute 'TritonPythonModel'"),
+        ("x = 1", "AttributeError: module '1.model' has no attribute 'TritonPythonModel'"),
         ("raise RuntimeError('at import')", "RuntimeError: at import"),
         ("import os; os._exit(3)", UNHEALTHY),
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", UNHEALTHY),
@@ -169,7 +169,7 @@ def test_a_missing_model_file_is_named(workshop: Workshop) -> None:
 def test_a_model_without_execute_loads_and_fails_every_batch(workshop: Workshop) -> None:
     async def body() -> None:
         async with workshop.instance("class TritonPythonModel: pass") as instance:
-            with pytest.raises(BackendError, match="'TritonPythonModel' object has no attribute 'execute'"):
+            with pytest.raises(BackendError, match=r"/m/1/model\.py does not implement `execute` method\.$"):
                 await instance.execute([request(fp32(1))])
 
     run(body())

@@ -134,6 +134,10 @@ FUNCTIONS = {
     "pb_utils.using_decoupled_model_transaction_policy({'model_transaction_policy': {'decoupled': True}})": "True",
     "pb_utils.using_decoupled_model_transaction_policy({})": "False",
     "__import__('c_python_backend_utils') is pb_utils": "True",
+    "pb_utils.InferenceResponse": "<class 'c_python_backend_utils.InferenceResponse'>",
+    "__import__('pickle').loads(__import__('pickle').dumps(pb_utils.TritonModelException('x')))": (
+        "TritonModelException('x')"
+    ),
     "[pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START, pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END]": "[1, 2]",
     "[pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL, pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE]": "[1, 2]",
     "[name for name in pb_utils.__all__ if not hasattr(pb_utils, name)]": "[]",

@@ -67,6 +67,16 @@ def test_typed_contents_become_raw_elements(datatype: str, field: str, values: l
             " 'FP16'",
         ),
         (
+            infer_request(raw=None, fp32_contents=[1], int64_contents=[1]),
+            "unexpected explicit tensor data for input tensor 'IN0' for model 'echo' of type 'INT64', expected datatype"
+            " 'FP32'",
+        ),
+        (
+            infer_request(raw=None, datatype="INT64", fp32_contents=[1], int64_contents=[1]),
+            "unexpected explicit tensor data for input tensor 'IN0' for model 'echo', binary data was already "
+            "supplied.",
+        ),
+        (
             infer_request(fp32_contents=[1]),
             "contents field must not be specified when using raw_input_contents for 'IN0' for model 'echo'",
         ),

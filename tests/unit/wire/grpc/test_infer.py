@@ -257,6 +257,16 @@ def test_stream_ends_with_the_status_when_asked_to(channel: grpc.Channel) -> Non
     assert failure(next, call) == (grpc.StatusCode.INVALID_ARGUMENT, "boom")
 
 
+def test_stream_says_within_itself_what_was_not_accepted_even_when_asked_for_the_status(channel: grpc.Channel) -> None:
+    requests = [infer_request("reject"), infer_request("nope", raw=None), infer_request(request_id="ok")]
+    call = stub(channel).ModelStreamInfer(iter(requests), metadata=[("triton_grpc_error", "true")])
+    assert [response.error_message for response in call] == [
+        "Request for unknown model: 'reject' is not found",
+        "Request for unknown model: 'nope' is not found",
+        "",
+    ]
+
+
 def test_stream_of_large_messages_waits_for_a_slow_reader(channel: grpc.Channel) -> None:
     raw = random_bytes(1 << 20)
     call = stub(channel).ModelStreamInfer(iter([infer_request(raw=raw) for _ in range(12)]), timeout=60)

@@ -86,6 +86,12 @@ _JSON_CASES: list[tuple[str, bytes | object, int, str]] = [
         (f"shape of {size!r}", _input(shape=[size]), 500, f"Unable to parse 'shape': {_NOT_UNSIGNED}")
         for size in (-2, "2", 2.0, 2**64, True, None)
     ),
+    (
+        "no data is looked at where there is no shape",
+        _input(shape=[], data=[]),
+        400,
+        "[request id: <id_unknown>] input byte size mismatch for input 'INPUT0' for model 'id_FP32'. Expected 4, got 0",
+    ),
     ("shape huge", _input(shape=[2**63]), 500, _SHAPE),
     ("shape product huge", _input(shape=[2**40, 2**40]), 500, _SHAPE),
     ("no data", _without("data"), 400, _ONE_SOURCE + "no field is set"),

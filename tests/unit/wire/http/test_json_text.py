@@ -37,3 +37,13 @@ def test_brackets_inside_strings_are_no_brackets() -> None:
         decode_json(b'{"[":1 "b":2}')
     with pytest.raises(InternalError, match=r"Missing a comma or \] after an array element"):
         decode_json(b'[{"a":{}}, 1 2]')
+
+
+def test_a_byte_order_mark_is_skipped() -> None:
+    assert decode_json(b"\xef\xbb\xbf[1]") == [1]
+
+
+def test_a_nul_byte_ends_the_document() -> None:
+    assert decode_json(b"[1]\0\0\0\0rest") == [1]
+    with pytest.raises(InternalError, match=r"Missing a closing quotation mark in string\. at 3"):
+        decode_json(b'["a\0b"]')

@@ -39,7 +39,9 @@ def test_metrics_are_text_in_utf8() -> None:
 
 
 def test_other_paths_and_methods_are_refused() -> None:
-    wrong_path, wrong_method, right = _ask(("GET", "/metricsx"), ("POST", "/metrics"), ("GET", "/metrics?x=1"))
+    wrong_path, wrong_method, *right = _ask(
+        ("GET", "/metricsx"), ("POST", "/metrics"), ("GET", "/metrics?x=1"), ("GET", "/metrics/")
+    )
     assert (wrong_path.status, wrong_path.body) == (404, b"")
     assert (wrong_method.status, wrong_method.error) == (405, "Method Not Allowed")
-    assert right.body == _TEXT
+    assert [answer.body for answer in right] == [_TEXT, _TEXT]

@@ -56,6 +56,9 @@ class ModelHost:
         except BaseException as error:
             from . import errors
 
+            if kind == protocol.EXECUTE and not hasattr(self._model, "execute"):
+                path = f"{self._version_directory}/{self._filename}"
+                return (protocol.FAILED, 1, f"Python model {path} does not implement `execute` method.", "")
             if isinstance(error, errors.TritonModelException) and _is_own(error):
                 return (protocol.FAILED, 1, str(error), "")
             return (protocol.FAILED, 1, errors.describe(error), errors.format_traceback(error))
@@ -77,7 +80,9 @@ class ModelHost:
         self._module = _load_module(f"{self._version_directory}/{self._filename}")
         if not hasattr(self._module, "TritonPythonModel"):
             self._module = None
-            raise Failure(f"AttributeError: module '{self._filename}' has no attribute 'TritonPythonModel'")
+            version = self._version_directory.rpartition("/")[2]
+            module = f"{version}.{self._filename.removesuffix('.py')}"
+            raise Failure(f"AttributeError: module '{module}' has no attribute 'TritonPythonModel'")
 
     def _complete(self, config_json: str) -> str | None:
         self._import_model()

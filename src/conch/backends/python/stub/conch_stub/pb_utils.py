@@ -59,6 +59,24 @@ __all__ = [
     "using_decoupled_model_transaction_policy",
 ]
 
+#: Error texts and pickles name these classes as Triton does: its own are of the compiled module.
+_CLASSES: tuple[type, ...] = (
+    InferenceRequest,
+    InferenceResponse,
+    InferenceTrace,
+    Logger,
+    MemoryType,
+    Metric,
+    MetricFamily,
+    ModelConfig,
+    PreferredMemory,
+    Tensor,
+    TritonError,
+    TritonModelException,
+)
+for _class in _CLASSES:
+    _class.__module__ = "c_python_backend_utils"
+
 _model_directory = ""
 
 

@@ -1,0 +1,121 @@
+"""Where conch answers otherwise than Triton on purpose: the rows of docs/compatibility.md, scenario by scenario."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Purpose(msgspec.Struct, frozen=True):
+    """Why an answer differs, and a regular expression for every line that `compare.differences` may tell of it."""
+
+    reason: str
+    lines: str
+
+
+#: The answer as a whole is another: an error instead of a result, or the other way round.
+WHOLE = r"(status|headers|body|code)\b.*"
+#: Both are errors of the same status.
+TEXT = r"(body\.error|details): .*"
+#: Both are errors, but of another status.
+ERROR = rf"status: .*|{TEXT}"
+
+ESCAPES = "conch decodes %-escapes in paths, as HTTP has it"
+HEADER_LENGTH = (
+    "conch says that Inference-Header-Content-Length is no number of bytes; Triton reads as much as looks right"
+)
+COMPRESSION = "conch says what is wrong with the compressed body; Triton goes on with what it got out of it"
+INPUT_TWICE = "conch refuses a configuration that names an input twice; Triton loads a model that can never be asked"
+NO_GPU = "KIND_GPU runs on the CPU, with a warning, where there is no GPU; Triton refuses the model"
+WARM_UP = "model_warmup is not there yet: it is ignored with a warning"
+REASONS = "conch's index says why a configuration cannot be used, and lists models without a version; Triton's log does"
+ERROR_RESPONSES = "a response that carries an error counts as a failure; Triton counts it as a success"
+INSTALLED = "of an unknown backend conch says which ones are installed"
+OTHER_PATHS = "the metrics port has one page; Triton answers every path, with nothing"
+MADE_UP = "a model loaded from files alone is in the index like every other; Triton lists directories only"
+
+REASON_ENTRIES = r"(body|messages\[0\]\.models)(: '\w+'|\.\w+: '(reason|state)') unexpected .*UNAVAILABLE.*"
+REASON_TEXTS = r"(body|messages\[0\]\.models)\.\w+: 'reason' unexpected .*"
+LOADED_HERE = (
+    r"(body|body\.model_stats|messages\[0\]\.models)"
+    r"(: '(instances_on_gpu|warmup_fails)/1' unexpected|: 'input_twice/1' missing|\.input_twice/1[.:]"
+    r"|\.(instances_on_gpu|warmup_fails)/1[.:]).*"
+)
+BACKEND_REASON = r"(body|messages\[0\]\.models)\.unknown_backend/1\.reason: .*"
+BROKEN_INDEX = Purpose(
+    f"{REASONS}; {INSTALLED}; {INPUT_TWICE}; {NO_GPU}; {WARM_UP}",
+    f"{REASON_ENTRIES}|{REASON_TEXTS}|{BACKEND_REASON}|{LOADED_HERE}",
+)
+
+#: What is not counted where the only answer of `error_model` that is no exception carries an error.
+UNCOUNTED = (
+    r".*model_stats\[0\](: '|\.)(inference_count|(inference_stats|batch_stats\[0\])\.(success|fail|queue|compute_\w+)"
+    r"(: '|\.)(count|ns))\b.*"
+)
+UNCOUNTED_METRICS = r'line \w+: nv_inference_(count|request_failure|request_success){model="error_model".*'
+
+ON_PURPOSE: dict[tuple[str, str], Purpose] = {
+    ("http_requests", "GET /v2/models/%73imple"): Purpose(ESCAPES, WHOLE),
+    ("http_requests", "GET /v2/models/a%20b"): Purpose(ESCAPES, TEXT),
+    ("http_requests", "GET /v2/models/a%2Fb"): Purpose(ESCAPES, TEXT),
+    ("http_requests", "infer of a percent encoded name"): Purpose(ESCAPES, WHOLE),
+    ("http_requests", "BREW /v2"): Purpose("an unknown method is malformed HTTP to conch's parser", ERROR),
+    ("http_requests", "the same key twice"): Purpose(
+        "the last of equal JSON keys counts, not the first", r"body\.id: .*"
+    ),
+    ("http_infer", "none of the optional inputs"): Purpose(
+        "a model whose inputs are all optional may be asked without any; Triton fails inside its Python backend", WHOLE
+    ),
+    ("http_infer", "optional model with one required and the optional"): Purpose(
+        "conch checks that the required inputs are there; Triton only counts inputs", WHOLE
+    ),
+    ("http_infer", "shape product overflows"): Purpose(
+        "conch compares `data` with the shape as it stands; Triton with a product that overflowed to 0", ERROR
+    ),
+    ("http_infer", "shape zero batch everywhere"): Purpose(
+        "conch says that a batch has at least one element; Triton compares sizes first", TEXT
+    ),
+    ("http_binary", "first size wrong"): Purpose("of two inputs of a wrong size conch names the first", TEXT),
+    ("http_binary", "header no number"): Purpose(HEADER_LENGTH, TEXT),
+    ("http_binary", "header number and words"): Purpose(HEADER_LENGTH, WHOLE),
+    ("http_binary", "header empty"): Purpose(HEADER_LENGTH, TEXT),
+    ("http_binary", "header beyond int32"): Purpose(HEADER_LENGTH, TEXT),
+    ("http_compression", "raw deflate request"): Purpose(COMPRESSION, TEXT),
+    ("http_compression", "gzip announced but plain sent"): Purpose(COMPRESSION, TEXT),
+    ("http_compression", "gzip cut short"): Purpose(COMPRESSION, ERROR),
+    ("http_compression", "empty encoding"): Purpose("an empty Content-Encoding is none", WHOLE),
+    ("grpc_infer", "stream with a message that cannot be parsed"): Purpose(
+        "conch ends the stream with an error that says so; Triton ends it with OK", r"(code|details): .*"
+    ),
+    ("statistics", "of all models"): Purpose(ERROR_RESPONSES, UNCOUNTED),
+    ("statistics", "of the model that fails"): Purpose(ERROR_RESPONSES, UNCOUNTED),
+    ("statistics", "of all models over gRPC"): Purpose(ERROR_RESPONSES, UNCOUNTED),
+    ("metrics", "after the requests"): Purpose(ERROR_RESPONSES, UNCOUNTED_METRICS),
+    ("metrics", "with a slash"): Purpose(ERROR_RESPONSES, UNCOUNTED_METRICS),
+    ("metrics", "another path"): Purpose(OTHER_PATHS, WHOLE),
+    ("metrics", "root"): Purpose(OTHER_PATHS, WHOLE),
+    ("control", "infer after load with file over gRPC"): Purpose(
+        "files of a load count over gRPC as they do over HTTP; Triton takes its former ones",
+        r"body\.outputs\[0\]\.data\[0\]: Triton 1\.5, got 3\.0",
+    ),
+    ("control", "index after broken file"): Purpose(MADE_UP, r"body: 'made_up/1' unexpected .*"),
+    ("control", "index over gRPC"): Purpose(MADE_UP, r"messages\[0\]\.models: 'made_up/1' unexpected .*"),
+    ("control", "index of ready models over gRPC"): Purpose(
+        MADE_UP, r"messages\[0\]\.models: 'made_up/1' unexpected .*"
+    ),
+    ("broken", "index"): BROKEN_INDEX,
+    ("broken", "index over gRPC"): BROKEN_INDEX,
+    ("broken", "index of ready models"): Purpose(f"{INPUT_TWICE}; {NO_GPU}; {WARM_UP}", LOADED_HERE),
+    ("broken", "statistics"): Purpose(f"{INPUT_TWICE}; {NO_GPU}; {WARM_UP}", LOADED_HERE),
+    ("broken_on_demand", "index after the loads"): BROKEN_INDEX,
+    ("broken_on_demand", "load unknown_backend"): Purpose(INSTALLED, TEXT),
+    **{
+        (group, scenario.format(model)): Purpose(reason, WHOLE)
+        for group, scenario in (
+            ("broken", "{} ready"),
+            ("broken", "metadata of {}"),
+            ("broken", "infer of {}"),
+            ("broken_on_demand", "load {}"),
+        )
+        for model, reason in (("input_twice", INPUT_TWICE), ("instances_on_gpu", NO_GPU), ("warmup_fails", WARM_UP))
+    },
+}

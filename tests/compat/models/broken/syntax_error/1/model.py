@@ -1,0 +1,3 @@
+"""Does not compile."""
+
+return  # noqa: F706

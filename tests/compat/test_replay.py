@@ -1,0 +1,41 @@
+"""Sends the recorded requests to conch and compares its answers with those of Triton."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from .compare import differences
+from .differences import ON_PURPOSE
+from .messages import GOLDEN_DIRECTORY, Answer, Exchange, load_golden
+from .normalise import comparable
+from .scenarios import GROUPS
+from .server import spared
+
+
+def exchanges() -> Iterator[Any]:
+    """Every recorded exchange as a test parameter, in the order of the groups so that servers are started once."""
+    for group in GROUPS:
+        golden = load_golden(GOLDEN_DIRECTORY / f"{group.name}.json")
+        for index, exchange in enumerate(golden.exchanges):
+            yield pytest.param(group.name, index, exchange, id=f"{group.name}-{exchange.scenario.name}")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("group", "index", "exchange"), list(exchanges()))
+def test_conch_answers_as_triton_does(
+    group: str, index: int, exchange: Exchange, replay: Callable[[str], list[Answer]]
+) -> None:
+    if spared(exchange):
+        pytest.skip("ends or stops a Triton")
+    found = differences(exchange.scenario, comparable(exchange.answer), comparable(replay(group)[index]))
+    purpose = ON_PURPOSE.get((group, exchange.scenario.name))
+    unexplained = [line for line in found if purpose is None or not re.fullmatch(purpose.lines, line, re.DOTALL)]
+    assert not unexplained, "\n".join(["conch answers otherwise than Triton:", *unexplained])
+    if purpose is not None:
+        assert found, "conch answers as Triton does now: take the scenario out of differences.py"
+        pytest.xfail(purpose.reason)
