@@ -7,6 +7,7 @@ rotation, shade, lighting, noise) is jittered at drawing time, so no two drawing
 import colorsys
 import itertools
 import math
+import string
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -110,40 +111,38 @@ def label_set(caption_format: str) -> list[str]:
     return list(dict.fromkeys(caption(scene, caption_format) for scene in SCENES))
 
 
+def facts_of(caption_format: str) -> list[str]:
+    """Names of the `Scene` fields a format mentions."""
+    return [field for _, field, _, _ in string.Formatter().parse(caption_format) if field]
+
+
 def draw(scene: Scene, rng: np.random.Generator, width: int = 64, height: int | None = None) -> Image.Image:
-    """Draw `scene` as an RGB picture of `width` x `height` (default: square), inside the centre square CLIP crops to."""
-    return draw_with_coverage(scene, rng, width, height)[0]
-
-
-def draw_with_coverage(
-    scene: Scene, rng: np.random.Generator, width: int = 64, height: int | None = None
-) -> tuple[Image.Image, np.ndarray]:
-    """As `draw`, with how much of each pixel the shape covers: [height, width], 0 to 1."""
+    """Draw `scene` as an RGB picture of `width` x `height` (default: square), in the centre square CLIP crops to."""
     height = height or width
     side = min(width, height)
     radius = rng.uniform(*SIZES[scene.size]) * side
-    reach = WANDER * max(0.0, side / 2 - 1.1 * radius)
-    centre = (width / 2 + rng.uniform(-reach, reach), height / 2 + rng.uniform(-reach, reach))
+    room = SPREAD * max(0.0, side / 2 - 1.1 * radius)
+    centre = (width / 2 + rng.uniform(-room, room), height / 2 + rng.uniform(-room, room))
     turn = math.radians(rng.uniform(-MAX_ROTATION_DEGREES, MAX_ROTATION_DEGREES))
-    coverage = _coverage(OUTLINES[scene.shape], (width, height), centre, radius, turn)
+    mask = _mask(OUTLINES[scene.shape], (width, height), centre, radius, turn)
 
     hue_low, hue_high, lowest_value = COLORS[scene.color]
     hue = rng.uniform(hue_low, hue_high) / 360 % 1.0
     ink = np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.75, 1.0), rng.uniform(lowest_value, 1.0)))
     paper = np.full(3, rng.uniform(*BACKGROUNDS[scene.background]))
 
-    pixels = paper + coverage[..., None] * (ink - paper)
+    pixels = paper + mask[..., None] * (ink - paper)
     across, down = rng.uniform(-0.06, 0.06, size=2)
     light = 1.0 + across * np.linspace(-1, 1, width) + down * np.linspace(-1, 1, height)[:, None]
     grain = rng.standard_normal((height, width, 3), dtype=np.float32) * rng.uniform(0.0, 0.04)
     pixels = np.clip(pixels * light[..., None] + grain, 0.0, 1.0)
-    return Image.fromarray((pixels * 255).astype(np.uint8)), coverage
+    return Image.fromarray((pixels * 255).astype(np.uint8))
 
 
-def _coverage(
+def _mask(
     outline: Sequence[Point], size: tuple[int, int], centre: Point, radius: float, turn: float, oversampling: int = 4
 ) -> np.ndarray:
-    """Share of each pixel inside the turned and scaled outline, from `oversampling`^2 samples a pixel."""
+    """Coverage of each pixel by the turned and scaled outline, [height, width] from 0 to 1; edges are smooth."""
     cos, sin = radius * math.cos(turn), radius * math.sin(turn)
     corners = [
         (oversampling * (centre[0] + cos * x - sin * y), oversampling * (centre[1] + sin * x + cos * y))
