@@ -9,7 +9,7 @@ TORCH  ?= torch==2.13.0
 ONCE   ?=
 SLOW   ?= 1
 
-.PHONY: help run test check format bench docs clean
+.PHONY: help run test check format bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'

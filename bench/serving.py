@@ -22,7 +22,7 @@ class Workload(msgspec.Struct, frozen=True):
         model: the model's name.
         protocol: "http" or "grpc".
         concurrency: closed-loop clients, each a setting of its own.
-        generator: further arguments for the load generator.
+        generator: further arguments for the load generator; `{repository}` is the repository's path.
     """
 
     repository: str
@@ -37,7 +37,7 @@ WORKLOADS = {
     "identity-grpc": Workload("identity", "identity", "grpc", (1, 16, 32)),
     "image-http": Workload("identity", "identity_image", "http", (8,)),
     "image-grpc": Workload("identity", "identity_image", "grpc", (8,)),
-    "clip-pipeline": Workload("clip", "clip", "http", (1, 4)),
+    "clip-pipeline": Workload("clip", "clip", "http", (1, 4), ("--input-data", "{repository}/../clip-input.json")),
 }
 
 
@@ -91,7 +91,8 @@ class Bench:
         command = [self._generator, "-m", workload.model, "-u", f"127.0.0.1:{port}", "-i", workload.protocol]
         command += ["--concurrency-range", str(concurrency), "--measurement-interval", interval_ms]
         command += ["--stability-percentage", "999", "--max-trials", "3", "--percentile", "50", "-f", str(report)]
-        ended = subprocess.run([*command, *workload.generator], capture_output=True, text=True, check=False)
+        command += [argument.format(repository=self._repository(workload)) for argument in workload.generator]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
         if not report.exists():
             raise RuntimeError(f"{' '.join(command)} made no report:\n{ended.stdout[-2000:]}{ended.stderr[-2000:]}")
         with report.open() as lines:

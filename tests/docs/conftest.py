@@ -35,7 +35,7 @@ class TritonPythonModel:
         json = np.array([[b"[]"]] * len(texts), dtype=object)
         outputs = {"logits_per_image": logits, "probs": probs, "labels": texts, "json": json}
         wanted = request.requested_output_names()
-        return pb_utils.InferenceResponse([pb_utils.Tensor(name, outputs[name]) for name in wanted])
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, outputs[name]) for name in outputs if name in wanted])
 """
 
 

@@ -26,7 +26,7 @@ _MODELS = FakeServer().models
 @st.composite
 def tensors(draw: st.DrawFn) -> Tensor:
     datatype = draw(st.sampled_from(list(DataType)))
-    shape = tuple(draw(st.lists(st.integers(0, 4), max_size=3)))
+    shape = tuple(draw(st.lists(st.integers(0, 4), min_size=1, max_size=3)))
     count = math.prod(shape)
     if datatype is DataType.BYTES:
         elements = draw(st.lists(st.binary(max_size=6), min_size=count, max_size=count))

@@ -214,3 +214,15 @@ def open_descriptors() -> int:
 def requested(*names: str) -> Sequence[RequestedOutput]:
     """Requested outputs of those names."""
     return tuple(RequestedOutput(name) for name in names)
+
+
+def stubs() -> list[psutil.Process]:
+    """The model processes this process has started (servers that other tests keep are children, too, but no stubs)."""
+    found = []
+    for child in psutil.Process().children():
+        try:
+            if any("conch_stub" in argument for argument in child.cmdline()):
+                found.append(child)
+        except psutil.NoSuchProcess:
+            continue
+    return found

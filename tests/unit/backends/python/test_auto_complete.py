@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import psutil
 import pytest
 
 from conch.backend_api import InstanceSpec, ModelSource
@@ -11,7 +10,7 @@ from conch.config.schema import ModelConfig
 from conch.errors import ConchError
 from conch.tensor import DataType
 
-from .conftest import IDENTITY, Workshop, arrays_of, fp32, request, run, until
+from .conftest import IDENTITY, Workshop, arrays_of, fp32, request, run, stubs, until
 
 EMPTY = "max_batch_size: 0"
 
@@ -158,7 +157,7 @@ def test_the_process_that_completed_becomes_the_first_instance(workshop: Worksho
         model, written = workshop.write(completing(ADD_INPUT, ADD_OUTPUT), EMPTY)
         async with workshop.backend() as backend:
             config = await backend.complete_config(model, written)
-            (spare,) = psutil.Process().children()
+            (spare,) = stubs()
             first, second = [
                 await backend.load(InstanceSpec(model, config, f"m_0_{index}", "CPU", 0, workshop.metrics))
                 for index in range(2)
@@ -179,8 +178,8 @@ def test_a_spare_process_that_no_instance_took_is_ended(workshop: Workshop, monk
         model, written = workshop.write(IDENTITY)
         async with workshop.backend() as backend:
             await backend.complete_config(model, written)
-            assert len(psutil.Process().children()) == 1
-            await until(lambda: not psutil.Process().children())
+            assert len(stubs()) == 1
+            await until(lambda: not stubs())
 
     run(body())
 
@@ -190,10 +189,10 @@ def test_a_second_completion_replaces_the_spare_process(workshop: Workshop) -> N
         model, written = workshop.write(IDENTITY)
         async with workshop.backend() as backend:
             await backend.complete_config(model, written)
-            (former,) = psutil.Process().children()
+            (former,) = stubs()
             await backend.complete_config(model, written)
             await until(lambda: not former.is_running())
-            assert len(psutil.Process().children()) == 1
+            assert len(stubs()) == 1
 
     run(body())
 
@@ -208,7 +207,7 @@ def test_a_spare_process_that_was_started_otherwise_is_not_used(
         (moved.directory / "1" / "model.py").write_text(IDENTITY)
         async with workshop.backend() as backend:
             await backend.complete_config(model, written)
-            (spare,) = psutil.Process().children()
+            (spare,) = stubs()
             instance = await backend.load(InstanceSpec(moved, written, "m_0_0", "CPU", 0, workshop.metrics))
             assert isinstance(instance, PythonInstance)
             assert instance.pid != spare.pid

@@ -27,6 +27,7 @@ from .conftest import (
     is_running,
     request,
     run,
+    stubs,
     until,
 )
 
@@ -365,11 +366,11 @@ def test_a_load_that_is_cancelled_leaves_no_process(workshop: Workshop) -> None:
                 pass
 
         loading = asyncio.create_task(load())
-        await until(lambda: psutil.Process().children())
+        await until(lambda: stubs())
         loading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await loading
-        assert not psutil.Process().children()
+        assert not stubs()
 
     run(body())
 
