@@ -14,10 +14,15 @@ from conch.inference import InferRequest, InferResponse, request_prefix
 class RequestFuture(asyncio.Future[InferResponse]):
     """The future of one request; tells its scheduler when the client gives up.
 
-    A hook on `cancel` rather than a done callback: callbacks would cost every request a turn of the event loop.
+    Hooks rather than done callbacks: those would cost every request a turn of the event loop, and some microseconds.
+
+    Attributes:
+        on_cancel: the scheduler's; called when the client gives up.
+        on_settled: a wire's; called once, at once, when the scheduler settles the request. Must not raise.
     """
 
     on_cancel: Callable[[], None]
+    on_settled: Callable[[asyncio.Future[InferResponse]], object] | None = None
 
     def cancel(self, msg: object = None) -> bool:
         """Cancel the request; False when it is settled already."""

@@ -282,6 +282,8 @@ class Scheduler:
                 future.set_result(outcome)
             else:
                 future.set_exception(outcome)
+            if future.on_settled is not None:
+                future.on_settled(future)
         self._ended(pending)
 
     def _ended(self, pending: Pending) -> None:

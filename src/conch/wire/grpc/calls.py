@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from conch.core.queue import RequestFuture
 from conch.tensor.tensor import Buffer
 from conch.wire.grpc.head import CallHead, Metadata
 from conch.wire.grpc.http2.stream import Stream
@@ -163,7 +164,12 @@ class UnaryCall(Call):
             return
         if type(answer) is Pending:
             self._encode = answer.encode
-            future = self._future = asyncio.ensure_future(answer.awaitable)
+            awaitable = answer.awaitable
+            if type(awaitable) is RequestFuture and not awaitable.done():
+                self._future = awaitable
+                awaitable.on_settled = self._done
+                return
+            future = self._future = asyncio.ensure_future(awaitable)
             future.add_done_callback(self._done)
         else:
             assert isinstance(answer, list)

@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 import httptools
 import msgspec
 
+from conch.core.queue import RequestFuture
 from conch.errors import CancelledError
 from conch.wire.http.compression import too_large
 from conch.wire.http.messages import HttpApp, HttpRequest, Outcome, Pending, Reply, error_reply
@@ -285,7 +286,12 @@ class Connection(asyncio.Protocol):
             self._finish(outcome)
             return
         self._pending = outcome
-        self._future = asyncio.ensure_future(outcome.awaitable)
+        awaitable = outcome.awaitable
+        if type(awaitable) is RequestFuture and not awaitable.done():
+            self._future = awaitable
+            awaitable.on_settled = self._awaited
+            return
+        self._future = asyncio.ensure_future(awaitable)
         if self._future.done():
             self._awaited(self._future)
         else:
