@@ -18,7 +18,7 @@ class RequestFuture(asyncio.Future[InferResponse]):
 
     Attributes:
         on_cancel: the scheduler's; called when the client gives up.
-        on_settled: a wire's; called once, at once, when the scheduler settles the request. Must not raise.
+        on_settled: a wire's; called once when the scheduler has settled the request. Must not raise.
     """
 
     on_cancel: Callable[[], None]

@@ -88,6 +88,7 @@ class Scheduler:
         self._timer_ns = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsettled = 0
+        self._batch_of_one = False
         self._drained: asyncio.Future[None] | None = None
         self._closed = False
 
@@ -229,6 +230,7 @@ class Scheduler:
         now_ns = self._clock.monotonic_ns()
         compute = (result.compute_input_ns, result.compute_infer_ns, result.compute_output_ns)
         stats = self._stats
+        self._batch_of_one = len(batch) == 1
         stats.record_execution(sum(pending.batch_size for pending in batch), compute, self._clock.epoch_ms())
         if len(result.outputs) != len(batch):
             text = f"model answered {len(result.outputs)} of {len(batch)} requests"
@@ -283,7 +285,12 @@ class Scheduler:
             else:
                 future.set_exception(outcome)
             if future.on_settled is not None:
-                future.on_settled(future)
+                # A lone answer goes out at once. Those of a larger batch wait a turn: each write wakes its client, and
+                # sixteen clients in the way of this loop were measured to cost a sixth of the throughput.
+                if self._batch_of_one:
+                    future.on_settled(future)
+                else:
+                    self._loop.call_soon(future.on_settled, future)
         self._ended(pending)
 
     def _ended(self, pending: Pending) -> None:
