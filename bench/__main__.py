@@ -47,7 +47,9 @@ def main() -> int:
                 print(f"{name}: skipped, give --clip REPOSITORY", file=sys.stderr)
                 continue
             bench = serving.Bench(load_generator, os.environ.get("TRITON"), Path(scratch), arguments.clip)
-            results += bench.run(name, workload, arguments.rounds, arguments.seconds)
+            found = bench.run(name, workload, arguments.rounds, arguments.seconds)
+            print(serving.table(found), file=sys.stderr, flush=True)
+            results += found
     print(serving.table(results))
     if arguments.json:
         arguments.json.write_text(json.dumps({"environment": environment.describe(), "results": results}, indent=2))

@@ -92,8 +92,11 @@ class Bench:
         command += ["--concurrency-range", str(concurrency), "--measurement-interval", interval_ms]
         command += ["--stability-percentage", "999", "--max-trials", "3", "--percentile", "50", "-f", str(report)]
         command += [argument.format(repository=self._repository(workload)) for argument in workload.generator]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
-        if not report.exists():
+        for _ in range(3):  # now and then perf_analyzer ends without a word
+            ended = subprocess.run(command, capture_output=True, text=True, check=False)
+            if report.exists():
+                break
+        else:
             raise RuntimeError(f"{' '.join(command)} made no report:\n{ended.stdout[-2000:]}{ended.stderr[-2000:]}")
         with report.open() as lines:
             row = next(csv.DictReader(lines))
