@@ -19,7 +19,7 @@ from conch.core.api import ModelIndexEntry
 from conch.core.clock import Clock
 from conch.core.loading import Loader, LoadPlan
 from conch.core.model import Model
-from conch.core.repository import RepositoryEntry, fingerprint, scan
+from conch.core.repository import fingerprint, scan
 from conch.errors import ConchError, InternalError, InvalidArgumentError, NotFoundError, UnavailableError
 
 logger = logging.getLogger("conch.core.lifecycle")
@@ -64,7 +64,6 @@ class Lifecycle:
         self._unreadable: dict[str, str] = {}
         self._scratch: dict[str, tempfile.TemporaryDirectory[str]] = {}
         self._resolved: dict[tuple[str, str], Model] = {}
-        self._seen: dict[str, RepositoryEntry] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
 
@@ -230,8 +229,7 @@ class Lifecycle:
         return models, None
 
     def _locate(self, name: str, failure: InternalError) -> Path:
-        self._seen = dict(scan(self._repositories))
-        entry = self._seen.get(name)
+        entry = scan(self._repositories).get(name)
         if entry is None:
             logger.error("failed to load '%s': model not found in any model repository", name)
             raise failure

@@ -137,7 +137,7 @@ class Model:
 
     def _reshaped(self, tensor: Tensor) -> Tensor:
         reshape = self._output_reshapes.get(tensor.name)
-        if reshape is None or reshape[0] is None:
+        if reshape is None:
             return tensor
         first = 1 if self.config.max_batch_size else 0
         source, target = reshape

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 import psutil
 
-from conch.core.metrics import Family, Histogram
+from conch.core.metrics import Family
 from conch.core.model import Model
 from conch.core.server import InferenceServer
 from conch.core.stats import DURATION_BUCKETS_S
@@ -109,8 +109,7 @@ def _labels(model: Model, **more: str) -> dict[str, str]:
     return {"model": model.config.name, **more, "version": str(model.version), **tags}
 
 
-def _render_counts(text: _Page, models: Iterable[Model]) -> None:
-    models = list(models)
+def _render_counts(text: _Page, models: Sequence[Model]) -> None:
     text.family("nv_inference_request_success", "Number of successful inference requests, all batch sizes", "counter")
     for model in models:
         count = model.stats.inference_stats["success"].count
@@ -133,8 +132,7 @@ def _render_counts(text: _Page, models: Iterable[Model]) -> None:
             text.sample(name, _labels(model), model.stats.inference_stats[field].ns // 1000)
 
 
-def _render_gauges(text: _Page, models: Iterable[Model]) -> None:
-    models = list(models)
+def _render_gauges(text: _Page, models: Sequence[Model]) -> None:
     text.family(
         "nv_inference_pending_request_count",
         "Instantaneous number of pending requests awaiting execution per-model.",
@@ -150,7 +148,7 @@ def _render_gauges(text: _Page, models: Iterable[Model]) -> None:
         text.sample("conch_instance_restart_count", _labels(model), model.stats.restart_count)
 
 
-def _render_duration_histogram(text: _Page, models: Iterable[Model]) -> None:
+def _render_duration_histogram(text: _Page, models: Sequence[Model]) -> None:
     name = "conch_inference_request_duration_seconds"
     text.family(name, "Duration of successful inference requests from arrival to answer", "histogram")
     for model in models:
@@ -163,11 +161,7 @@ def _render_custom(text: _Page, family: Family) -> None:
     for labels, value in family.values.items():
         text.sample(family.name, dict(labels), value)
     for labels, histogram in family.histograms.items():
-        _render_histogram(text, family.name, dict(labels), histogram)
-
-
-def _render_histogram(text: _Page, name: str, labels: Mapping[str, str], histogram: Histogram) -> None:
-    text.histogram(name, labels, histogram.bounds, histogram.counts, histogram.total)
+        text.histogram(family.name, dict(labels), histogram.bounds, histogram.counts, histogram.total)
 
 
 def _escape(label: str) -> str:
