@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..posix_memory import shared_object
 from .exchange import Target
 from .messages import MODELS_DIRECTORY, Exchange, ServerSpec
 
@@ -59,6 +61,13 @@ class RunningServer:
         return True
 
 
+#: Shared memory objects that requests name, and what they hold when the server starts.
+SHARED_MEMORY = {
+    "/conch-compat-in": struct.pack("<16i", *range(16)) + struct.pack("<16i", *[1] * 16),
+    "/conch-compat-out": bytes(128),
+}
+
+
 @contextlib.contextmanager
 def running(spec: ServerSpec, directory: Path) -> Iterator[RunningServer]:
     """Runs a server of that specification; `directory` receives the copy of the repository and the server's log."""
@@ -70,7 +79,9 @@ def running(spec: ServerSpec, directory: Path) -> Iterator[RunningServer]:
         template.format(repository=repository, http=target.http, grpc=target.grpc, metrics=target.metrics)
     )
     log = directory / "server.log"
-    with log.open("wb") as sink:
+    with contextlib.ExitStack() as objects, log.open("wb") as sink:
+        for name, content in SHARED_MEMORY.items():
+            objects.enter_context(shared_object(name, content))
         process = subprocess.Popen(
             [*command, *spec.flags], stdout=sink, stderr=subprocess.STDOUT, cwd=directory, start_new_session=True
         )

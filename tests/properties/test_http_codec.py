@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from conch.inference import InferResponse
 from conch.tensor import DataType, Tensor, encode_bytes_elements
-from conch.wire.http.infer_request import decode_infer
+from conch.wire.http.infer_request import Target, decode_infer
 from conch.wire.http.infer_response import encode_infer
+from conch.wire.shared_memory import SharedMemoryRegions
 from tests.unit.wire.http.fake_server import FakeServer
 from tests.unit.wire.http.harness import Served, request, serving
 
@@ -43,7 +44,7 @@ def _request(tensor: Tensor, binary: bool) -> tuple[bytes, bytes]:
     view = _MODELS[f"id_{tensor.datatype.value}"]
     response = InferResponse(view.config.name, "1", "", (tensor,))
     asked = json.dumps({"inputs": [], "parameters": {"binary_data_output": binary}}).encode()
-    decoded = decode_infer(view, "", asked, None, {})
+    decoded = decode_infer(Target(view, "", SharedMemoryRegions()), asked, None, {})
     reply = encode_infer(response, decoded.request, decoded.forms, view)
     text, *tails = (bytes(part) for part in reply.parts)
     # Outputs and inputs are described in the same way.
@@ -64,7 +65,7 @@ def test_a_tensor_encoded_as_output_is_decoded_as_the_same_input(tensor: Tensor,
         binary = True
     body, header = _request(tensor, binary)
     view = _MODELS[f"id_{tensor.datatype.value}"]
-    (decoded,) = decode_infer(view, "", body, header, {}).request.inputs
+    (decoded,) = decode_infer(Target(view, "", SharedMemoryRegions()), body, header, {}).request.inputs
     assert (decoded.name, decoded.datatype, decoded.shape) == (tensor.name, tensor.datatype, tensor.shape)
     assert _same_bits(decoded, tensor)
 

@@ -14,12 +14,6 @@ from conch.wire.grpc.protos import pb
 
 _UNOFFERED = {
     "TraceSetting": "tracing",
-    "SystemSharedMemoryStatus": "system shared memory",
-    "SystemSharedMemoryRegister": "system shared memory",
-    "SystemSharedMemoryUnregister": "system shared memory",
-    "CudaSharedMemoryStatus": "CUDA shared memory",
-    "CudaSharedMemoryRegister": "CUDA shared memory",
-    "CudaSharedMemoryUnregister": "CUDA shared memory",
 }
 
 #: Log setting -> the field of SettingValue it must come in, and how Triton calls that.

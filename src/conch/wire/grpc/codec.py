@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from conch.errors import ConchError, InvalidArgumentError, UnsupportedError
+from conch.errors import ConchError, InvalidArgumentError
 from conch.inference import InferRequest, InferResponse, Parameter, RequestedOutput
 from conch.tensor import DataType, Tensor, encode_bytes_elements
 from conch.tensor.datatype import DATATYPE_BY_NAME
@@ -22,7 +22,9 @@ from conch.wire.codec.parameters import RequestFields
 from conch.wire.grpc.outcome import RpcError, Status
 from conch.wire.grpc.parameters import request_fields, set_parameter
 from conch.wire.grpc.protos import pb
+from conch.wire.grpc.tensor_areas import area_of, output_areas
 from conch.wire.grpc.wire_format import MalformedMessage, encode_string, encode_varint, split_infer_request
+from conch.wire.shared_memory import Area, SharedMemoryRegions
 
 #: Heads kept, and how large one may be: a bound on what clients can make us remember.
 _MAX_HEADS = 1024
@@ -60,12 +62,13 @@ class UndecodableRequest(Exception):
 
 
 class _InputHead(msgspec.Struct, frozen=True, gc=False):
-    """An input but for its raw bytes; `contents` is set where the tensor came as typed values."""
+    """An input but for its raw bytes; `contents` is set where it came as typed values, `area` if it did not come."""
 
     name: str
     datatype: DataType
     shape: tuple[int, ...]
     contents: bytes | None
+    area: Area | None
 
 
 class _RequestHead(msgspec.Struct, frozen=True):
@@ -77,6 +80,7 @@ class _RequestHead(msgspec.Struct, frozen=True):
     outputs: tuple[RequestedOutput, ...]
     fields: RequestFields
     typed: bool
+    in_shared_memory: bool
 
 
 class _Fault(Exception):
@@ -89,9 +93,10 @@ class _Fault(Exception):
 
 
 class RequestDecoder:
-    """Serialized ModelInferRequests to InferRequests."""
+    """Serialized ModelInferRequests to InferRequests; `regions` is the shared memory their tensors may lie in."""
 
-    def __init__(self) -> None:
+    def __init__(self, regions: SharedMemoryRegions) -> None:
+        self._regions = regions
         self._heads: dict[tuple[bytes, bool], _RequestHead] = {}
 
     def decode(self, message: Buffer, headers: Mapping[str, str] = _NO_HEADERS) -> InferRequest:
@@ -106,12 +111,15 @@ class RequestDecoder:
         except MalformedMessage:
             # Fields from a newer protocol, or garbage: protobuf decides.
             rest, request_id, raw = _split_by_protobuf(message)
+        inputs: tuple[Tensor, ...]
         head = self._heads.get((rest, bool(raw))) if not headers else None
         if head is None:
             head = self._parse(rest, request_id, bool(raw), headers)
-        if len(head.inputs) == 1 and raw:
+        if head.in_shared_memory:
+            inputs = self._inputs_in_place(head, rest, request_id, raw)
+        elif len(head.inputs) == 1 and raw:
             [one] = head.inputs
-            inputs: tuple[Tensor, ...] = (Tensor(one.name, one.datatype, one.shape, raw[0]),)
+            inputs = (Tensor(one.name, one.datatype, one.shape, raw[0]),)
         elif head.typed:
             inputs = tuple(Tensor(i.name, i.datatype, i.shape, i.contents or b"") for i in head.inputs)
         elif len(raw) >= len(head.inputs):
@@ -142,12 +150,37 @@ class RequestDecoder:
             raise UndecodableRequest(error, message, request_id) from error
         except _Fault as fault:
             raise UndecodableRequest(fault.error, message, request_id, fault.datatype_of) from fault
-        head = _RequestHead(message.model_name, message.model_version, inputs, outputs, fields, not raw)
+        in_shared_memory = any(each.area for each in inputs) or bool(output_areas(outputs))
+        head = _RequestHead(
+            message.model_name, message.model_version, inputs, outputs, fields, not raw, in_shared_memory
+        )
         if len(rest) <= _MAX_HEAD_BYTES and not headers:
             if len(self._heads) >= _MAX_HEADS:
                 self._heads.clear()
             self._heads[rest, raw] = head
         return head
+
+    def _inputs_in_place(
+        self, head: _RequestHead, rest: bytes, request_id: str, raw: list[Buffer]
+    ) -> tuple[Tensor, ...]:
+        """The inputs of a request of which some lie, or some outputs shall lie, in shared memory."""
+        travelled = iter(raw)
+        inputs: list[Tensor] = []
+        try:
+            for area in output_areas(head.outputs).values():
+                self._regions.view(area)
+            for index, each in enumerate(head.inputs):
+                data: Buffer | None = each.contents
+                if each.area is not None:
+                    data = self._regions.view(each.area).toreadonly()
+                elif not head.typed:
+                    data = next(travelled, None)
+                if data is None:
+                    raise self._missing_data(head, rest, request_id, index)
+                inputs.append(Tensor(each.name, each.datatype, each.shape, data))
+        except ConchError as error:
+            raise UndecodableRequest(error, _protobuf(rest), request_id) from error
+        return tuple(inputs)
 
     @staticmethod
     def _missing_data(head: _RequestHead, rest: bytes, request_id: str, count: int) -> UndecodableRequest:
@@ -186,10 +219,10 @@ def _requested_outputs(message: Any) -> tuple[RequestedOutput, ...]:
                 if parameter.int64_param <= 0:
                     raise InvalidArgumentError("invalid value for 'classification' parameter, expected >= 0")
                 classification = parameter.int64_param
-            elif name.startswith("shared_memory_"):
-                raise _no_shared_memory(f"output '{output.name}'")
             elif kind is not None:
                 parameters[name] = getattr(parameter, kind)
+        if area_of(output) and classification:
+            raise InvalidArgumentError("output can't set both 'shared_memory_region' and 'classification'")
         outputs[output.name] = RequestedOutput(output.name, classification, parameters)
     return tuple(outputs.values())
 
@@ -204,21 +237,25 @@ def _input_heads(message: Any, request_id: str, raw: bool) -> tuple[_InputHead, 
             text = f"[request id: {request_id or '<id_unknown>'}] input '{name}' already exists in request"
             raise InvalidArgumentError(text)
         names.add(name)
-        if any(key.startswith("shared_memory_") for key in tensor.parameters):
-            raise _no_shared_memory(f"input '{name}'")
+        area = area_of(tensor)
         typed = tensor.HasField("contents")
+        if area is not None and typed:
+            raise InvalidArgumentError(
+                f"unexpected 'content' provided when using shared memory for input tensor '{name}' for model "
+                f"'{message.model_name}'"
+            )
         if raw and typed:
             raise InvalidArgumentError(
                 f"contents field must not be specified when using raw_input_contents for '{name}' for model "
                 f"'{message.model_name}'"
             )
-        if not raw and not typed:
+        if not raw and not typed and area is None:
             raise _no_data(name, message.model_name)
         contents = _typed_contents(tensor, message.model_name) if typed else None
         datatype = DATATYPE_BY_NAME.get(tensor.datatype)
         if datatype is None:
             raise _Fault(InvalidArgumentError(f"invalid datatype '{tensor.datatype}' for input '{name}'"), name)
-        heads.append(_InputHead(name, datatype, tuple(tensor.shape), contents))
+        heads.append(_InputHead(name, datatype, tuple(tensor.shape), contents, area))
     return tuple(heads)
 
 
@@ -250,13 +287,6 @@ def _typed_contents(tensor: Any, model_name: str) -> bytes:
 
 def _no_data(name: str, model_name: str) -> InvalidArgumentError:
     return InvalidArgumentError(f"unable to find data for input tensor '{name}' for model '{model_name}' in request.")
-
-
-def _no_shared_memory(what: str) -> UnsupportedError:
-    return UnsupportedError(
-        f"{what} refers to shared memory, which this server does not offer; send the tensor in the request and take "
-        "it from the response"
-    )
 
 
 class ResponseEncoder:

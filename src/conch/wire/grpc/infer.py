@@ -27,6 +27,8 @@ from conch.wire.grpc.dispatch import Method, StreamMethod, UnaryMethod
 from conch.wire.grpc.head import Metadata
 from conch.wire.grpc.methods import INFERENCE_SERVICE
 from conch.wire.grpc.stream_call import StreamCall
+from conch.wire.grpc.tensor_areas import output_areas
+from conch.wire.shared_memory import SharedMemoryRegions
 
 _NO_HEADERS: Mapping[str, str] = {}
 
@@ -52,13 +54,15 @@ class Inference:
 
     Args:
         server: answers.
+        regions: the shared memory that tensors may lie in.
         header_forward_pattern: headers whose name it matches somewhere become request parameters; "" forwards none.
     """
 
-    def __init__(self, server: ServerApi, header_forward_pattern: str) -> None:
+    def __init__(self, server: ServerApi, regions: SharedMemoryRegions, header_forward_pattern: str) -> None:
         self._server = server
+        self._regions = regions
         self._forward = re.compile(header_forward_pattern) if header_forward_pattern else None
-        self._decoder = RequestDecoder()
+        self._decoder = RequestDecoder(regions)
         self._encoder = ResponseEncoder()
 
     def methods(self) -> list[Method]:
@@ -76,12 +80,23 @@ class Inference:
             raise self._explain(fault) from fault
         response = self._server.infer(request)
         for output in request.outputs:
-            if output.classification:
-                return Pending(response, partial(self._encode_classified, request))
+            if output.classification or output.parameters:
+                return Pending(response, partial(self._encode_as_asked, request))
         return Pending(response, self._encoder.encode)
 
-    def _encode_classified(self, request: InferRequest, response: InferResponse) -> Parts:
-        return self._encoder.encode(self._classified(request, response))
+    def _encode_as_asked(self, request: InferRequest, response: InferResponse) -> Parts:
+        return self._encoder.encode(self._placed(request, self._classified(request, response)))
+
+    def _placed(self, request: InferRequest, response: InferResponse) -> InferResponse:
+        """The response without the data of the outputs that shall lie in shared memory, once it is there."""
+        areas = output_areas(request.outputs)
+        if not areas:
+            return response
+        self._regions.take_outputs(response.outputs, areas)
+        outputs = tuple(
+            msgspec.structs.replace(tensor, data=b"") if tensor.name in areas else tensor for tensor in response.outputs
+        )
+        return msgspec.structs.replace(response, outputs=outputs)
 
     def _classified(self, request: InferRequest, response: InferResponse) -> InferResponse:
         """The response with the top classes in place of the outputs for which they were asked."""
@@ -174,7 +189,8 @@ class Inference:
             raise _StreamError(error, "", request.id, final=False) from error
         try:
             response = await answer
-            return encode_stream_response(self._encoder.encode(self._classified(request, response), FINAL_RESPONSE))
+            as_asked = self._placed(request, self._classified(request, response))
+            return encode_stream_response(self._encoder.encode(as_asked, FINAL_RESPONSE))
         except ConchError as error:
             # Triton tells a request it did not accept from one whose model failed: only the latter is a response.
             final = error.reason is not FailureReason.OTHER

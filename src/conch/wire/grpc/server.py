@@ -12,6 +12,7 @@ from conch.wire.grpc.head import CallHead
 from conch.wire.grpc.http2.connection import Connection
 from conch.wire.grpc.options import GrpcOptions, tls_context
 from conch.wire.grpc.service import InferenceService
+from conch.wire.shared_memory import SharedMemoryRegions
 
 #: How many connections may wait to be accepted.
 _BACKLOG = 1024
@@ -41,11 +42,12 @@ class GrpcServer:
     Args:
         server: answers the requests.
         options: where and how to listen.
+        regions: the shared memory it has in common with other protocols.
     """
 
-    def __init__(self, server: ServerApi, options: GrpcOptions) -> None:
+    def __init__(self, server: ServerApi, options: GrpcOptions, regions: SharedMemoryRegions | None = None) -> None:
         self._options = options
-        self._service = InferenceService(server, options)
+        self._service = InferenceService(server, options, regions or SharedMemoryRegions())
         self._connections = _Connections()
         self._listener: asyncio.Server | None = None
         self._port: int | None = None

@@ -12,6 +12,8 @@ from conch.wire.grpc.messages import COMPRESSION_LEVELS
 from conch.wire.grpc.options import GrpcOptions
 from conch.wire.grpc.queries import Queries
 from conch.wire.grpc.reflection import Reflection
+from conch.wire.grpc.shared_memory import SharedMemory
+from conch.wire.shared_memory import SharedMemoryRegions
 
 
 class InferenceService:
@@ -21,12 +23,13 @@ class InferenceService:
         calls: what connections serve.
     """
 
-    def __init__(self, server: ServerApi, options: GrpcOptions) -> None:
+    def __init__(self, server: ServerApi, options: GrpcOptions, regions: SharedMemoryRegions) -> None:
         self._administration = Administration(server)
         self._health = Health(server)
         methods: list[Method] = [
-            *Inference(server, options.header_forward_pattern).methods(),
+            *Inference(server, regions, options.header_forward_pattern).methods(),
             *Queries(server).methods(),
+            *SharedMemory(regions).methods(),
             *self._administration.methods(),
             *self._health.methods(),
         ]

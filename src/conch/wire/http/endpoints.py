@@ -58,8 +58,6 @@ class Endpoints:
             "logging": {b"GET": self.log_settings, b"POST": self.update_log_settings},
             "generate": {b"POST": _not_offered("The generate extension")},
             "trace": dict.fromkeys((b"GET", b"POST"), _not_offered("The trace extension")),
-            "shared_memory_status": {b"GET": _not_offered("Shared memory")},
-            "shared_memory": {b"POST": _not_offered("Shared memory")},
         }
 
     def live(self, request: HttpRequest, route: Route) -> Reply:

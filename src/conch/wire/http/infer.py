@@ -10,10 +10,11 @@ from conch.core.api import ModelView, ServerApi
 from conch.errors import InvalidArgumentError, UnsupportedError
 from conch.inference import InferResponse, Parameter
 from conch.wire.http.compression import CODINGS, accepted_coding, compress, decompress
-from conch.wire.http.infer_request import Decoded, decode_infer
+from conch.wire.http.infer_request import Decoded, Target, decode_infer
 from conch.wire.http.infer_response import compressed, encode_infer
 from conch.wire.http.messages import HttpRequest, Outcome, Pending, Reply, error_reply
 from conch.wire.http.router import Route
+from conch.wire.shared_memory import SharedMemoryRegions
 
 #: Bodies larger than this are (de)compressed in a thread: the event loop must not wait for them.
 _THREAD_BYTES = 1 << 16
@@ -23,8 +24,11 @@ _NO_HEADERS: Mapping[str, Parameter] = {}
 class InferEndpoint:
     """`POST /v2/models/M[/versions/V]/infer`."""
 
-    def __init__(self, server: ServerApi, max_body_bytes: int, header_forward_pattern: str) -> None:
+    def __init__(
+        self, server: ServerApi, regions: SharedMemoryRegions, max_body_bytes: int, header_forward_pattern: str
+    ) -> None:
         self._server = server
+        self._regions = regions
         self._max_body_bytes = max_body_bytes
         self._forward = _header_pattern(header_forward_pattern) if header_forward_pattern else None
 
@@ -48,10 +52,23 @@ class InferEndpoint:
     def _infer(self, view: ModelView, request: HttpRequest, route: Route, body: bytes) -> Outcome:
         headers = request.headers
         forwarded = self._forwarded(request) if self._forward is not None else _NO_HEADERS
-        decoded = decode_infer(view, route.version, body, headers.get(b"inference-header-content-length"), forwarded)
+        target = Target(view, route.version, self._regions)
+        decoded = decode_infer(target, body, headers.get(b"inference-header-content-length"), forwarded)
         accept = headers.get(b"accept-encoding")
         coding = "" if accept is None else accepted_coding(accept.decode("latin-1"))
-        return Pending(self._server.infer(decoded.request), lambda response: _encode(response, decoded, view, coding))
+        return Pending(
+            self._server.infer(decoded.request), lambda response: self._encode(response, decoded, view, coding)
+        )
+
+    def _encode(self, response: InferResponse, decoded: Decoded, view: ModelView, coding: str) -> Outcome:
+        if decoded.forms.areas:
+            self._regions.take_outputs(response.outputs, decoded.forms.areas)
+        reply = encode_infer(response, decoded.request, decoded.forms, view)
+        if not coding:
+            return reply
+        if reply.length <= _THREAD_BYTES:
+            return _compress(reply, coding)
+        return Pending(asyncio.to_thread(_compress, reply, coding), _same)
 
     def _forwarded(self, request: HttpRequest) -> Mapping[str, Parameter]:
         assert self._forward is not None
@@ -69,15 +86,6 @@ def _header_pattern(pattern: str) -> re.Pattern[str]:
         raise InvalidArgumentError(
             f"the header forward pattern must be a regular expression, got '{pattern}': {error}"
         ) from error
-
-
-def _encode(response: InferResponse, decoded: Decoded, view: ModelView, coding: str) -> Outcome:
-    reply = encode_infer(response, decoded.request, decoded.forms, view)
-    if not coding:
-        return reply
-    if reply.length <= _THREAD_BYTES:
-        return _compress(reply, coding)
-    return Pending(asyncio.to_thread(_compress, reply, coding), _same)
 
 
 def _compress(reply: Reply, coding: str) -> Reply:

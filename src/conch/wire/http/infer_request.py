@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from conch.core.api import ModelView
-from conch.errors import InternalError, InvalidArgumentError, NotFoundError
+from conch.errors import InternalError, InvalidArgumentError
 from conch.inference import InferRequest, Parameter, RequestedOutput, request_prefix
 from conch.tensor import DataType, Tensor
 from conch.tensor.datatype import DATATYPE_BY_NAME
@@ -19,6 +19,7 @@ from conch.wire.codec.parameters import NO_FIELDS, RequestFields, split_paramete
 from conch.wire.http.json_tensor import tensor_data_from_json
 from conch.wire.http.json_text import decode_json
 from conch.wire.http.raw_input import raw_tensor
+from conch.wire.shared_memory import Area, SharedMemoryRegions
 
 _UINT64_MAX = 2**64 - 1
 _NOT_UNSIGNED = "attempt to access JSON non-unsigned-integer as unsigned-integer"
@@ -33,10 +34,12 @@ class OutputForms(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         binary_default: form of outputs the client did not list.
         binary: output name -> binary or JSON, for those it listed.
+        areas: output name -> where in shared memory it goes, for those that do not travel.
     """
 
     binary_default: bool = False
     binary: Mapping[str, bool] = {}
+    areas: Mapping[str, Area] = {}
 
 
 class Decoded(msgspec.Struct, frozen=True, gc=False):
@@ -47,13 +50,17 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Input(msgspec.Struct, frozen=True, gc=False):
-    """An input as the head describes it: `byte_size` of binary data behind the head, or -1 and the JSON `data`."""
+    """An input as the head describes it: `byte_size` of binary data behind the head, or -1 and the JSON `data`.
+
+    `area` says where in shared memory it lies instead.
+    """
 
     name: str
     datatype: DataType
     shape: tuple[int, ...]
     byte_size: int
     data: object
+    area: Area | None = None
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -70,14 +77,24 @@ _JSON_FORMS = OutputForms()
 _BINARY_FORMS = OutputForms(binary_default=True)
 
 
-def decode_infer(
-    view: ModelView, version: str, body: bytes, header: bytes | None, forwarded: Mapping[str, Parameter]
-) -> Decoded:
+class Target(msgspec.Struct, frozen=True):
+    """What a request is sent to.
+
+    Attributes:
+        view: the model asked for.
+        version: the version in the path, "" for none.
+        regions: the shared memory its tensors may lie in.
+    """
+
+    view: ModelView
+    version: str
+    regions: SharedMemoryRegions
+
+
+def decode_infer(target: Target, body: bytes, header: bytes | None, forwarded: Mapping[str, Parameter]) -> Decoded:
     """Decode an inference request.
 
     Args:
-        view: the model asked for.
-        version: the version in the path, "" for none.
         body: the decompressed body; tensors are views into it.
         header: value of Inference-Header-Content-Length, None when absent: the body is JSON alone. 0 makes the body
             the data of the model's only input.
@@ -88,9 +105,9 @@ def decode_infer(
         InvalidArgumentError, NotFoundError: what else is wrong with it.
     """
     json_bytes = len(body) if header is None else _header_length(header, len(body))
-    model_name = view.config.name
+    version, model_name = target.version, target.view.config.name
     if json_bytes == 0:
-        tensor = raw_tensor(view.config, body)
+        tensor = raw_tensor(target.view.config, body)
         return Decoded(InferRequest(model_name, version, (tensor,), parameters=forwarded), _BINARY_FORMS)
     if json_bytes == len(body):
         parsed = _parse_head(body)
@@ -102,7 +119,7 @@ def decode_infer(
     request = InferRequest(
         model_name,
         version,
-        _tensors(parsed, body, json_bytes, model_name),
+        _tensors(parsed, body, json_bytes, target),
         parsed.id,
         parsed.outputs,
         {**fields.custom, **forwarded} if forwarded else fields.custom,
@@ -111,6 +128,8 @@ def decode_infer(
         fields.priority,
         fields.timeout_us,
     )
+    for area in parsed.forms.areas.values():
+        target.regions.view(area)
     return Decoded(request, parsed.forms)
 
 
@@ -126,7 +145,7 @@ def _header_length(header: bytes, body_bytes: int) -> int:
     return length
 
 
-def _tensors(head: _Head, body: bytes, offset: int, model_name: str) -> tuple[Tensor, ...]:
+def _tensors(head: _Head, body: bytes, offset: int, target: Target) -> tuple[Tensor, ...]:
     """The input tensors; binary data is taken from `body` from `offset` on, in the order of the inputs."""
     view = memoryview(body)
     tensors: list[Tensor] = []
@@ -137,16 +156,18 @@ def _tensors(head: _Head, body: bytes, offset: int, model_name: str) -> tuple[Te
             if end > len(body):
                 raise InvalidArgumentError(
                     f"unexpected size for input '{entry.name}', expecting {end - len(body)} additional bytes for model "
-                    f"'{model_name}'"
+                    f"'{target.view.config.name}'"
                 )
             data, offset = view[offset:end], end
+        elif entry.area is not None:
+            data = target.regions.view(entry.area).toreadonly()
         else:
             # A shape without elements, or none at all, is judged by the model's rules: `data` is not looked at.
             count = math.prod(entry.shape) if entry.shape else 0
             data = tensor_data_from_json(entry.name, entry.datatype, count, entry.data) if count else b""
         tensors.append(Tensor(entry.name, entry.datatype, entry.shape, data))
     if offset != len(body):
-        raise InvalidArgumentError(f"unexpected additional input data for model '{model_name}'")
+        raise InvalidArgumentError(f"unexpected additional input data for model '{target.view.config.name}'")
     return tuple(tensors)
 
 
@@ -201,7 +222,7 @@ def _parse_input(entry: object) -> _Input:
         byte_size = _unsigned(parameters["binary_data_size"], "Unable to parse 'binary_data_size'")
         return _Input(name, datatype, shape, byte_size, None)
     if "data" not in fields:
-        _refuse_shared_memory(parameters)
+        return _Input(name, datatype, shape, -1, None, _area(parameters))
     return _Input(name, datatype, shape, -1, fields["data"])
 
 
@@ -211,6 +232,7 @@ def _parse_outputs(value: object, binary_default: bool) -> tuple[tuple[Requested
         raise InternalError("Unable to parse 'outputs': attempt to access JSON non-array as array")
     outputs: dict[str, RequestedOutput] = {}
     binary: dict[str, bool] = {}
+    areas: dict[str, Area] = {}
     for entry in value:
         fields = entry if isinstance(entry, dict) else _NO_OBJECT
         parameters = fields.get("parameters")
@@ -223,12 +245,12 @@ def _parse_outputs(value: object, binary_default: bool) -> tuple[tuple[Requested
             raise InvalidArgumentError("Output can't set both 'shared_memory_region' and 'binary_data'")
         name = _string(fields, "name")
         classification = _unsigned(parameters.get("classification", 0), "Unable to set 'classification'")
-        if in_shared_memory:
-            _refuse_shared_memory(parameters)
         if name not in outputs:
             outputs[name] = RequestedOutput(name, classification, parameters)
             binary[name] = _flag(parameters.get("binary_data", False), "Unable to parse 'binary_data'")
-    return tuple(outputs.values()), OutputForms(binary_default, binary)
+            if in_shared_memory:
+                areas[name] = _area(parameters)
+    return tuple(outputs.values()), OutputForms(binary_default, binary, areas)
 
 
 def _string(fields: Mapping[str, Any], name: str) -> str:
@@ -271,9 +293,12 @@ def _source_text(fields: Mapping[str, Any], parameters: Mapping[str, Any]) -> st
     )
 
 
-def _refuse_shared_memory(parameters: Mapping[str, Any]) -> None:
-    """No region can be registered, so none is ever found."""
+def _area(parameters: Mapping[str, Any]) -> Area:
     region = parameters["shared_memory_region"]
     if not isinstance(region, str):
         raise InternalError("Unable to parse 'shared_memory_region': attempt to access JSON non-string as string")
-    raise NotFoundError(f"Unable to find shared memory region: '{region}'")
+    offset, byte_size = (
+        _unsigned(parameters.get(name, 0), f"Unable to parse '{name}'")
+        for name in ("shared_memory_offset", "shared_memory_byte_size")
+    )
+    return Area(region, offset, byte_size)

@@ -23,14 +23,18 @@ _Described = tuple[str, str, tuple[int, ...], int]
 
 
 def encode_infer(response: InferResponse, request: InferRequest, forms: OutputForms, view: ModelView) -> Reply:
-    """The reply to an inference. Binary outputs are parts of it, not copies.
+    """The reply to an inference. Binary outputs are parts of it, not copies; those in shared memory are only named.
 
     Raises:
         InvalidArgumentError: an output has no JSON form, or cannot be classified.
         InternalError: an output's data does not fit its shape.
     """
     outputs = response.outputs if not request.outputs else _classified(response, request, view)
-    if not response.parameters and all(forms.binary.get(t.name, forms.binary_default) for t in outputs):
+    if (
+        not response.parameters
+        and not forms.areas
+        and all(forms.binary.get(t.name, forms.binary_default) for t in outputs)
+    ):
         described = tuple([(t.name, t.datatype.value, t.shape, len(t.data)) for t in outputs])
         describe = _describe_once if not response.id else _describe
         text = describe(response.id, response.model_name, response.model_version, described)
@@ -43,13 +47,15 @@ def encode_infer(response: InferResponse, request: InferRequest, forms: OutputFo
     non_finite = False
     for tensor in outputs:
         entry = _entry(tensor.name, tensor.datatype.value, tensor.shape)
+        entries.append(entry)
+        if tensor.name in forms.areas:
+            continue
         if forms.binary.get(tensor.name, forms.binary_default):
             entry["parameters"] = {"binary_data_size": len(tensor.data)}
             tails.append(tensor.data)
         else:
             entry["data"], has_non_finite = json_data_of_tensor(tensor)
             non_finite |= has_non_finite
-        entries.append(entry)
     document["outputs"] = entries
     return _binary_reply(encode_json(document, non_finite=non_finite), tails)
 

@@ -17,12 +17,14 @@ class Route(msgspec.Struct, frozen=True):
         model: the model in the path, percent-decoded; "" where there is none.
         version: digits, or "" when the path names no version.
         repository: the repository in a repository path; "" where there is none.
+        region: the region in a shared memory path; "" where there is none.
     """
 
     endpoint: str
     model: str = ""
     version: str = ""
     repository: str = ""
+    region: str = ""
 
 
 _FIXED = {
@@ -48,7 +50,7 @@ _MODEL_ENDPOINTS = {
 _MODEL_TRACE = re.compile(r"/v2/models/([^/]+)/trace/setting")
 _REPOSITORY_INDEX = re.compile(r"/v2/repository(?:/([^/]+))?/index")
 _REPOSITORY_MODEL = re.compile(r"/v2/repository(?:/([^/]+))?/models/([^/]+)/(load|unload)")
-_SHARED_MEMORY = re.compile(r"/v2/(?:system|cuda)sharedmemory(?:/region/[^/]+)?/(status|register|unregister)")
+_SHARED_MEMORY = re.compile(r"/v2/(system|cuda)sharedmemory(?:/region/([^/]+))?/(status|register|unregister)")
 
 
 @lru_cache(maxsize=4096)
@@ -67,5 +69,5 @@ def resolve(target: bytes) -> Route:
     if match := _REPOSITORY_MODEL.fullmatch(path):
         return Route(f"model_{match[3]}", unquote(match[2]), repository=match[1] or "")
     if match := _SHARED_MEMORY.fullmatch(path):
-        return Route("shared_memory_status" if match[1] == "status" else "shared_memory")
+        return Route(f"{match[1]}_memory_{match[3]}", region=unquote(match[2] or ""))
     return Route("")

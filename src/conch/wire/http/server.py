@@ -10,11 +10,13 @@ import msgspec
 from conch.core.api import ServerApi
 from conch.errors import ConchError
 from conch.wire.http.connection import Limits
-from conch.wire.http.endpoints import Endpoints
+from conch.wire.http.endpoints import Endpoint, Endpoints
 from conch.wire.http.infer import InferEndpoint
 from conch.wire.http.listener import Listener
 from conch.wire.http.messages import HttpRequest, Outcome, Reply, error_reply, head
 from conch.wire.http.router import resolve
+from conch.wire.http.shared_memory import SharedMemoryEndpoints
+from conch.wire.shared_memory import SharedMemoryRegions
 from conch.wire.status import HTTP_STATUS
 
 _log = logging.getLogger(__name__)
@@ -77,18 +79,19 @@ class _Server:
 
 
 class HttpServer(_Server):
-    """Triton's HTTP/REST protocol in front of a server.
+    """Triton's HTTP/REST protocol in front of a server; `regions` is the shared memory it has in common with others.
 
     Raises InvalidArgumentError for a header forward pattern that is no regular expression.
     """
 
-    def __init__(self, server: ServerApi, options: HttpOptions) -> None:
+    def __init__(self, server: ServerApi, options: HttpOptions, regions: SharedMemoryRegions | None = None) -> None:
         limits = Limits(
             max_body_bytes=options.max_input_bytes,
             request_timeout_s=options.request_timeout_s,
             idle_timeout_s=options.idle_timeout_s,
         )
-        super().__init__(_Api(server, options), limits, (options.host, options.port, options.reuse_port))
+        app = _Api(server, options, regions or SharedMemoryRegions())
+        super().__init__(app, limits, (options.host, options.port, options.reuse_port))
 
 
 class MetricsServer(_Server):
@@ -101,10 +104,14 @@ class MetricsServer(_Server):
 class _Api:
     """The app of the HTTP server."""
 
-    def __init__(self, server: ServerApi, options: HttpOptions) -> None:
+    def __init__(self, server: ServerApi, options: HttpOptions, regions: SharedMemoryRegions) -> None:
         self.needs_raw_headers = bool(options.header_forward_pattern)
-        self._table = Endpoints(server).table
-        self._table["infer"] = {b"POST": InferEndpoint(server, options.max_input_bytes, options.header_forward_pattern)}
+        infer = InferEndpoint(server, regions, options.max_input_bytes, options.header_forward_pattern)
+        self._table: dict[str, dict[bytes, Endpoint]] = {
+            **Endpoints(server).table,
+            **SharedMemoryEndpoints(regions).table,
+            "infer": {b"POST": infer},
+        }
 
     def dispatch(self, request: HttpRequest) -> Outcome:
         route = resolve(request.target)

@@ -11,11 +11,13 @@ from tritonclient.grpc import service_pb2 as pb
 from conch.inference import InferRequest, InferResponse
 from conch.tensor import DataType, Tensor
 from conch.wire.grpc.codec import RequestDecoder, ResponseEncoder, UndecodableRequest
+from conch.wire.shared_memory import Region, SharedMemoryRegions
+from tests.posix_memory import shared_object
 from tests.unit.wire.grpc.messages import infer_request
 
 
 def decode(request: Any) -> InferRequest:
-    return RequestDecoder().decode(request.SerializeToString())
+    return RequestDecoder(SharedMemoryRegions()).decode(request.SerializeToString())
 
 
 def fault(request: Any) -> str:
@@ -186,14 +188,22 @@ def test_requested_outputs_keep_their_order_once() -> None:
     assert [output.name for output in decode(request).outputs] == ["B", "A"]
 
 
-def test_shared_memory_is_refused_with_advice() -> None:
-    request = infer_request(raw=None)
-    request.inputs[0].parameters["shared_memory_region"].string_param = "r"
-    assert "shared memory" in fault(request) and "IN0" in fault(request)
+def test_tensors_in_shared_memory_are_used_in_place() -> None:
+    with shared_object("/conch-test-codec", np.float32([7]).tobytes()):
+        regions = SharedMemoryRegions()
+        regions.register(Region("r", "/conch-test-codec", 0, 4))
+        request = infer_request(raw=None)
+        request.inputs[0].parameters["shared_memory_region"].string_param = "r"
+        request.inputs[0].parameters["shared_memory_byte_size"].int64_param = 4
+        [tensor] = RequestDecoder(regions).decode(request.SerializeToString()).inputs
+        assert tensor.as_numpy()[0] == 7
+        regions.unregister()
+        with pytest.raises(UndecodableRequest, match="Unable to find shared memory region: 'r'"):
+            RequestDecoder(regions).decode(request.SerializeToString())
 
 
 def test_heads_are_remembered_but_not_mixed_up() -> None:
-    decoder = RequestDecoder()
+    decoder = RequestDecoder(SharedMemoryRegions())
     for index in range(3000):
         message = infer_request(f"m{index % 1500}", request_id=str(index), raw=np.float32(index).tobytes())
         decoded = decoder.decode(message.SerializeToString())
@@ -202,7 +212,7 @@ def test_heads_are_remembered_but_not_mixed_up() -> None:
 
 
 def test_head_with_and_without_raw_contents_is_told_apart() -> None:
-    decoder = RequestDecoder()
+    decoder = RequestDecoder(SharedMemoryRegions())
     empty = infer_request(raw=None)
     empty.inputs[0].contents.SetInParent()
     assert decoder.decode(empty.SerializeToString()).inputs[0].data == b""
@@ -212,7 +222,7 @@ def test_head_with_and_without_raw_contents_is_told_apart() -> None:
 
 
 def test_headers_do_not_leak_into_later_requests() -> None:
-    decoder = RequestDecoder()
+    decoder = RequestDecoder(SharedMemoryRegions())
     message = infer_request().SerializeToString()
     assert decoder.decode(message, {"key": "a"}).parameters == {"key": "a"}
     assert decoder.decode(message).parameters == {}

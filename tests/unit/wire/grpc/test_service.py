@@ -146,8 +146,8 @@ def test_unknown_log_settings_are_ignored_as_in_triton(stub: Any, endpoint: Endp
 
 
 def test_what_is_not_offered_says_so(stub: Any) -> None:
-    code, text = failure(stub.SystemSharedMemoryStatus, pb.SystemSharedMemoryStatusRequest())
-    assert code == "UNIMPLEMENTED" and "shared memory" in text
+    code, text = failure(stub.CudaSharedMemoryRegister, pb.CudaSharedMemoryRegisterRequest(name="r"))
+    assert code == "UNIMPLEMENTED" and "CUDA shared memory is not offered" in text
     code, text = failure(stub.TraceSetting, pb.TraceSettingRequest())
     assert code == "UNIMPLEMENTED" and "tracing" in text
 

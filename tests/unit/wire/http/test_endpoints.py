@@ -245,8 +245,6 @@ def test_unknown_paths_are_not_found(served: Served, path: str, method: str) -> 
         ("GET", "/v2/repository/index"),
         ("GET", "/v2/repository/models/simple/load"),
         ("DELETE", "/v2/logging"),
-        ("POST", "/v2/systemsharedmemory/status"),
-        ("GET", "/v2/cudasharedmemory/region/x/register"),
     ],
 )
 def test_wrong_methods_are_not_allowed(served: Served, method: str, path: str) -> None:
@@ -261,9 +259,6 @@ def test_wrong_methods_are_not_allowed(served: Served, method: str, path: str) -
         ("POST", "/v2/models/simple/generate_stream", "The generate extension"),
         ("GET", "/v2/trace/setting", "The trace extension"),
         ("POST", "/v2/models/simple/trace/setting", "The trace extension"),
-        ("GET", "/v2/systemsharedmemory/status", "Shared memory"),
-        ("POST", "/v2/systemsharedmemory/region/x/register", "Shared memory"),
-        ("POST", "/v2/cudasharedmemory/unregister", "Shared memory"),
     ],
 )
 def test_what_is_not_offered_says_so(served: Served, method: str, path: str, feature: str) -> None:

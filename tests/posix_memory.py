@@ -1,0 +1,25 @@
+"""Shared memory objects for tests, made without the process that Python's own keep beside themselves."""
+
+from __future__ import annotations
+
+import _posixshmem
+import contextlib
+import mmap
+import os
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def shared_object(name: str, content: bytes) -> Iterator[mmap.mmap]:
+    """A shared memory object of that name as long as the context lasts; what was left under it is replaced."""
+    with contextlib.suppress(FileNotFoundError):
+        _posixshmem.shm_unlink(name)
+    descriptor = _posixshmem.shm_open(name, os.O_CREAT | os.O_RDWR, mode=0o600)
+    try:
+        os.ftruncate(descriptor, len(content))
+        with mmap.mmap(descriptor, len(content)) as mapped:
+            mapped[:] = content
+            yield mapped
+    finally:
+        os.close(descriptor)
+        _posixshmem.shm_unlink(name)
