@@ -36,6 +36,7 @@ _ENGINES = (
     _Engine("onnxruntime", "model.onnx", "onnxruntime_onnx"),
     _Engine("openvino", "model.xml"),
     _Engine("pytorch", "model.pt", "pytorch_libtorch"),
+    _Engine("pytorch", "model.pt2", "pytorch_libtorch"),
     _Engine("python", "model.py"),
 )
 
@@ -95,7 +96,9 @@ def normalize(message: ModelConfigMessage, directory: Path, gpu_count: int = 0) 
     if not filled.HasField("version_policy"):
         filled.version_policy.latest.num_versions = 1
     _fill_batching(filled)
-    if not filled.HasField("ensemble_scheduling"):
+    if filled.HasField("ensemble_scheduling"):
+        filled.model_transaction_policy.SetInParent()  # Triton shows it of ensembles whether it was written or not
+    else:
         for side in ("input_pinned_memory", "output_pinned_memory"):
             if not filled.optimization.HasField(side):
                 getattr(filled.optimization, side).enable = True
@@ -118,11 +121,13 @@ def _fill_backend(message: ModelConfigMessage, directory: Path) -> None:
             )
         message.backend = engine.backend
         message.platform = message.platform or engine.platform
-    for engine in _ENGINES:
-        if engine.backend == message.backend and message.platform in ("", engine.platform):
-            message.platform = message.platform or engine.platform
-            message.default_model_filename = message.default_model_filename or engine.filename
-            return
+    fitting = [e for e in _ENGINES if e.backend == message.backend and message.platform in ("", e.platform)]
+    if fitting:
+        files = _first_version_files(directory) if len(fitting) > 1 else set()
+        engine = next((each for each in fitting if each.filename in files), fitting[0])
+        message.platform = message.platform or engine.platform
+        message.default_model_filename = message.default_model_filename or engine.filename
+        return
     if message.backend == "python" and not message.default_model_filename:
         message.default_model_filename = "model.py"
 
@@ -133,9 +138,15 @@ def _deduce_engine(message: ModelConfigMessage, directory: Path) -> _Engine | No
         return next((engine for engine in _ENGINES if engine.backend == backend), None)
     if message.default_model_filename:
         return next((engine for engine in _ENGINES if engine.filename == message.default_model_filename), None)
-    versions = sorted(entry for entry in directory.iterdir() if entry.is_dir() and entry.name.isdigit())
-    files = {entry.name for version in versions[:1] for entry in version.iterdir()}
+    files = _first_version_files(directory)
     return next((engine for engine in _ENGINES if engine.filename in files), None)
+
+
+def _first_version_files(directory: Path) -> set[str]:
+    if not directory.is_dir():
+        return set()
+    versions = sorted(entry for entry in directory.iterdir() if entry.is_dir() and entry.name.isdigit())
+    return {entry.name for version in versions[:1] for entry in version.iterdir()}
 
 
 def _fill_batching(message: ModelConfigMessage) -> None:

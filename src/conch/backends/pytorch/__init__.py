@@ -1,0 +1,1 @@
+"""The PyTorch backend: `backend: "pytorch"`, `platform: "pytorch_libtorch"`; TorchScript and torch.export files."""
