@@ -1,16 +1,26 @@
-"""When to send which of the waiting requests: the dynamic batcher's decision as a pure function.
+"""When to send which of the waiting requests: the dynamic batcher's decision as pure functions.
 
-The rules are those of Triton's dynamic batcher (`DynamicBatchScheduler::GetDynamicBatch`).
+The rules of `plan_batch` are those of Triton's dynamic batcher (`DynamicBatchScheduler::GetDynamicBatch`).
+`plan_padded_batch` adds, for models that declare padding, the choice of requests of like length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import islice
 from typing import Protocol
 
 import msgspec
 
+from conch.config.padding import Lengths, Padding
 from conch.config.schema import DynamicBatching
+
+#: Of a padded model's queue, this many full batches (and at least so many requests) compete for the next batch. A
+#: shorter look keeps unusual lengths from being overtaken too often, a longer one finds better company: simulated at
+#: concurrency 32 with log-normal lengths, 2 batches of 8 cost 5 % of the throughput that the whole queue would give and
+#: take 15 % off the 99th percentile of the latency.
+LOOKAHEAD_BATCHES = 2
+LOOKAHEAD_REQUESTS = 16
 
 
 class Waiting(Protocol):
@@ -30,6 +40,20 @@ class Waiting(Protocol):
     def enqueued_ns(self) -> int: ...
 
 
+class WaitingPadded(Waiting, Protocol):
+    """What the decision needs to know beside it where axes are padded.
+
+    Attributes:
+        lengths: those of the padded groups; requests of equal `shape_key` may differ in them.
+        rank: 0 for the highest priority; those of a lower rank go first.
+    """
+
+    @property
+    def lengths(self) -> Lengths: ...
+    @property
+    def rank(self) -> int: ...
+
+
 class BatchPolicy(msgspec.Struct, frozen=True):
     """The part of the configuration the decision depends on.
 
@@ -37,17 +61,20 @@ class BatchPolicy(msgspec.Struct, frozen=True):
         max_batch_size: the largest sum of batch sizes that may be sent.
         preferred: sizes worth sending without further delay, ascending; never empty.
         max_delay_ns: how long the oldest request may wait for company.
+        in_order: requests leave the queue in its order only (for preserve_ordering); looked at for padded models.
     """
 
     max_batch_size: int
     preferred: frozenset[int]
     max_delay_ns: int
+    in_order: bool = False
 
     @classmethod
     def of(cls, max_batch_size: int, batching: DynamicBatching) -> BatchPolicy:
         """The policy of a configuration; without preferred sizes only the full batch is preferred."""
         preferred = frozenset(batching.preferred_batch_size) or frozenset((max_batch_size,))
-        return cls(max_batch_size, preferred, batching.max_queue_delay_microseconds * 1000)
+        delay_ns = batching.max_queue_delay_microseconds * 1000
+        return cls(max_batch_size, preferred, delay_ns, batching.preserve_ordering)
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
@@ -57,21 +84,31 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     wait_until_ns: int = 0
 
 
-def plan_batch(waiting: Iterable[Waiting], policy: BatchPolicy, now_ns: int) -> Decision:
+class Selection(msgspec.Struct, frozen=True, gc=False):
+    """Send the requests at these positions of the queue (ascending) now; or, when there are none, look again at
+    `wait_until_ns`."""
+
+    positions: Sequence[int]
+    wait_until_ns: int = 0
+
+
+def plan_batch(waiting: Iterable[Waiting], policy: BatchPolicy, now_ns: int, *, closed: bool = False) -> Decision:
     """Decide on the requests in the order in which they would be sent.
+
+    Args:
+        closed: others wait that cannot join the batch, so that it need not be held back for company.
 
     Returns:
         `Decision(take=0, wait_until_ns=0)` only for an empty `waiting`.
     """
     size = count = preferred_count = 0
     oldest_ns = now_ns
-    closed = False  # the batch cannot grow: the next request has another shape or no room is left
     key: Hashable = None
     for request in waiting:
         if count == 0:
             key = request.shape_key
         elif size + request.batch_size > policy.max_batch_size or request.shape_key != key:
-            closed = True
+            closed = True  # the next request has another shape or no room is left
             break
         size += request.batch_size
         count += 1
@@ -91,3 +128,87 @@ def plan_batch(waiting: Iterable[Waiting], policy: BatchPolicy, now_ns: int) -> 
     if closed or overdue or policy.max_delay_ns == 0 or size >= max(policy.preferred):
         return Decision(count)
     return Decision(0, send_at_ns)
+
+
+def plan_padded_batch(
+    waiting: Iterable[WaitingPadded], policy: BatchPolicy, padding: Padding, now_ns: int
+) -> Selection:
+    """Decide on requests that may differ in length, given in the order of the queue.
+
+    The first request is always in the batch: none waits longer than it takes those before it to leave. Beside it go
+    those whose lengths are nearest to its own, as long as the batch with its padding keeps `padding`'s bounds; of equal
+    ones those that came first. When to send a batch that might grow is decided by `plan_batch`.
+
+    Returns:
+        `Selection((), 0)` only for an empty `waiting`.
+    """
+    reach = max(LOOKAHEAD_REQUESTS, LOOKAHEAD_BATCHES * policy.max_batch_size)
+    candidates = list(islice(waiting, reach))
+    if not candidates:
+        return Selection(())
+    chosen = _of_like_length(candidates, policy, padding)
+    left_out = len(chosen) < len(candidates)
+    decision = plan_batch([candidates[position] for position in chosen], policy, now_ns, closed=left_out)
+    return Selection(sorted(chosen[: decision.take]), decision.wait_until_ns)
+
+
+def _of_like_length(candidates: Sequence[WaitingPadded], policy: BatchPolicy, padding: Padding) -> Sequence[int]:
+    """Positions of the largest batch within the bounds, in the order in which they were chosen: every beginning of it
+    is within the bounds, too."""
+    first = candidates[0]
+    batch = _PaddedSize(first, padding)
+    chosen = [0]
+    refused: set[Lengths] = set()  # who comes later with the same lengths must not overtake, however small
+    order: Iterable[int] = range(1, len(candidates))
+    if not policy.in_order:
+        alike = (position for position in order if candidates[position].shape_key == first.shape_key)
+        order = sorted(alike, key=lambda position: (candidates[position].rank, batch.growth(candidates[position])))
+    for position in order:
+        if batch.rows >= policy.max_batch_size:
+            break
+        candidate = candidates[position]
+        if (
+            candidate.shape_key == first.shape_key
+            and candidate.lengths not in refused
+            and batch.rows + candidate.batch_size <= policy.max_batch_size
+            and batch.admits(candidate)
+        ):
+            batch.add(candidate)
+            chosen.append(position)
+        elif policy.in_order:
+            break
+        else:
+            refused.add(candidate.lengths)
+    return chosen
+
+
+class _PaddedSize:
+    """How large a batch is with its padding while it is put together."""
+
+    __slots__ = ("_longest", "_padding", "_real", "rows")
+
+    def __init__(self, first: WaitingPadded, padding: Padding) -> None:
+        self._padding = padding
+        self._longest = first.lengths
+        self._real = first.batch_size * padding.tokens(first.lengths)
+        self.rows = first.batch_size
+
+    def growth(self, candidate: WaitingPadded) -> float:
+        """How many times its real tokens the batch would have with the candidate, both counted as one row."""
+        padding = self._padding
+        real = padding.tokens(self._longest) + padding.tokens(candidate.lengths)
+        return 2 * padding.tokens(tuple(map(max, self._longest, candidate.lengths))) / real if real else 1.0
+
+    def admits(self, candidate: WaitingPadded) -> bool:
+        """Whether the bounds hold with the candidate."""
+        padding = self._padding
+        rows = self.rows + candidate.batch_size
+        padded = rows * padding.tokens(tuple(map(max, self._longest, candidate.lengths)))
+        real = self._real + candidate.batch_size * padding.tokens(candidate.lengths)
+        return padded <= padding.max_ratio * real and (not padding.max_tokens or padded <= padding.max_tokens)
+
+    def add(self, candidate: WaitingPadded) -> None:
+        """Take the candidate in."""
+        self._longest = tuple(map(max, self._longest, candidate.lengths))
+        self._real += candidate.batch_size * self._padding.tokens(candidate.lengths)
+        self.rows += candidate.batch_size

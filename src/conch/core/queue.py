@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Protocol
 
+from conch.backend_api import Output
+from conch.config.padding import Lengths
 from conch.config.schema import DynamicBatching, QueuePolicy
 from conch.errors import ConchError, RejectedError
 from conch.inference import InferRequest, InferResponse, request_prefix
@@ -19,10 +22,15 @@ class RequestFuture(asyncio.Future[InferResponse]):
     Attributes:
         on_cancel: the scheduler's; called when the client gives up.
         on_settled: a wire's; called once when the scheduler has settled the request. Must not raise.
+        on_response: a wire's; called with each response of a decoupled model before the last one, which settles the
+            future. An error here is one of the responses, more may follow. Must not raise.
+        compute: what its execution took, for ensembles to add up: input, infer and output time in ns.
     """
 
     on_cancel: Callable[[], None]
     on_settled: Callable[[asyncio.Future[InferResponse]], object] | None = None
+    on_response: Callable[[InferResponse | ConchError], object] | None = None
+    compute: tuple[int, int, int] = (0, 0, 0)
 
     def cancel(self, msg: object = None) -> bool:
         """Cancel the request; False when it is settled already."""
@@ -32,17 +40,66 @@ class RequestFuture(asyncio.Future[InferResponse]):
         return True
 
 
+class ResponseTaker(Protocol):
+    """What takes the responses that a model sends by itself: the scheduler of the request."""
+
+    def on_response(self, pending: Pending, outcome: Output | ConchError | None, final: bool) -> None:
+        """See `conch.backend_api.ResponseSink.send`."""
+        ...
+
+
+class Progress:
+    """How far a request has come whose model answers it by itself.
+
+    Attributes:
+        executing: whether the execution it was handed to has not ended yet.
+        settled: whether its last response has come.
+        held: the response of a model that is not decoupled, until it says that it was the last.
+        compute: what the execution took, once it has ended.
+    """
+
+    __slots__ = ("compute", "executing", "held", "settled")
+
+    def __init__(self) -> None:
+        self.executing = True
+        self.settled = False
+        self.held: InferResponse | ConchError | None = None
+        self.compute: tuple[int, int, int] | None = None
+
+
 class Pending:
-    """A request on its way through the scheduler.
+    """A request on its way through the scheduler; the sink of the responses that its model sends by itself.
 
     Attributes:
         future: settled exactly once with the response or the error; cancelled when the client gives up.
         deadline_ns: when its queue time-out expires; 0 for never.
         outcome: with preserve_ordering, what it ended with while it waits for those before it.
         ordered: whether it stands in the order that preserve_ordering keeps.
+        lengths: those of the padded groups; () where the model declares no padding.
+        rank: its place among the priority levels, those that `DELAY` moved back behind the others; 0 goes first.
+        taker: the scheduler, where the model may answer the request by itself.
+        started_ns: when it was handed to an instance; set together with `taker`.
+        progress: set from the first such response on.
     """
 
-    __slots__ = ("batch_size", "deadline_ns", "enqueued_ns", "future", "ordered", "outcome", "request", "shape_key")
+    __slots__ = (
+        "batch_size",
+        "deadline_ns",
+        "enqueued_ns",
+        "future",
+        "lengths",
+        "ordered",
+        "outcome",
+        "progress",
+        "rank",
+        "request",
+        "shape_key",
+        "started_ns",
+        "taker",
+    )
+
+    taker: ResponseTaker
+    started_ns: int
 
     def __init__(
         self,
@@ -51,6 +108,7 @@ class Pending:
         batch_size: int,
         shape_key: Hashable,
         enqueued_ns: int,
+        lengths: Lengths = (),
     ) -> None:
         self.request = request
         self.future = future
@@ -60,6 +118,18 @@ class Pending:
         self.deadline_ns = 0
         self.outcome: InferResponse | ConchError | None = None
         self.ordered = False
+        self.lengths = lengths
+        self.rank = 0
+        self.progress: Progress | None = None
+
+    def send(self, outcome: Output | ConchError | None, final: bool) -> None:
+        """See `conch.backend_api.ResponseSink`."""
+        self.taker.on_response(self, outcome, final)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the client gave it up."""
+        return self.future.cancelled()
 
 
 class _Level:
@@ -125,6 +195,7 @@ class RequestQueue:
         if timeout_us:
             pending.deadline_ns = pending.enqueued_ns + timeout_us * 1000
             self._timed += 1
+        pending.rank = 2 * (number - 1)
         level.waiting.append(pending)
         self._size += 1
 
@@ -141,6 +212,28 @@ class RequestQueue:
         self._size -= len(taken)
         return taken
 
+    def pick(self, positions: Sequence[int]) -> list[Pending]:
+        """Remove and return the requests at these positions (ascending, counted as iteration goes)."""
+        wanted = set(positions)
+        reach = positions[-1] + 1 if positions else 0
+        picked: list[Pending] = []
+        position = 0
+        for level in self._levels:
+            for part in (level.waiting, level.delayed):
+                kept: list[Pending] = []
+                while part and position < reach:
+                    pending = part.popleft()
+                    if position not in wanted:
+                        kept.append(pending)
+                    else:
+                        if pending.deadline_ns and part is level.waiting:
+                            self._timed -= 1
+                        picked.append(pending)
+                    position += 1
+                part.extendleft(reversed(kept))
+        self._size -= len(picked)
+        return picked
+
     def expire(self, now_ns: int) -> list[Pending]:
         """Apply time-outs: returns the requests to reject; those of a DELAY level move behind their level's others."""
         if not self._timed:
@@ -156,6 +249,7 @@ class RequestQueue:
                     continue
                 self._timed -= 1
                 if level.policy.timeout_action == "DELAY":
+                    pending.rank += 1
                     level.delayed.append(pending)
                 else:
                     rejected.append(pending)

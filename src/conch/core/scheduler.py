@@ -1,8 +1,8 @@
 """Brings waiting requests to idle instances: the direct scheduler and the dynamic batcher.
 
 Everything runs in callbacks on the event loop, whose thread alone touches this state: there are no locks. Decisions
-come from `plan_batch`; this module only acts on them. A request ends exactly once: with its response, an error, a
-time-out, or because its client gave up.
+come from `conch.core.batching`; this module only acts on them. A request ends exactly once: with its response, an
+error, a time-out, or because its client gave up.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from conch.backend_api import BatchResult, Instance, Output
+from conch.config.padding import Padding, read_padding
 from conch.config.schema import ModelConfig
-from conch.core.batching import BatchPolicy, plan_batch
+from conch.core.batching import BatchPolicy, plan_batch, plan_padded_batch
 from conch.core.clock import Clock, Timer
+from conch.core.padding import cut_response, longest_of, pad_request
 from conch.core.queue import Pending, RequestQueue
-from conch.core.stats import ModelStats
+from conch.core.stats import ModelStats, PaddingStat
 from conch.errors import (
     BackendError,
     ConchError,
@@ -28,7 +30,7 @@ from conch.errors import (
     RejectedError,
     UnavailableError,
 )
-from conch.inference import InferResponse
+from conch.inference import InferRequest, InferResponse
 
 logger = logging.getLogger("conch.core.scheduler")
 
@@ -71,6 +73,9 @@ class Scheduler:
     ) -> None:
         batching = config.dynamic_batching
         self._policy = BatchPolicy.of(config.max_batch_size, batching) if batching and config.max_batch_size else None
+        self._padding = read_padding(config)
+        if self._padding is not None:
+            stats.padding = PaddingStat()
         self._ordered = bool(batching and batching.preserve_ordering)
         self._queue = RequestQueue(batching)
         self._stats = stats
@@ -169,14 +174,16 @@ class Scheduler:
         wake_ns = queue.next_deadline_ns()
         while self._idle and len(queue):
             if self._policy is None:
-                count = 1
-            else:
+                batch, later_ns = queue.take(1), 0
+            elif self._padding is None:
                 decision = plan_batch(queue, self._policy, now_ns)
-                count = decision.take
-                if count == 0:
-                    wake_ns = min(wake_ns or decision.wait_until_ns, decision.wait_until_ns)
-                    break
-            batch = queue.take(count)
+                batch, later_ns = queue.take(decision.take), decision.wait_until_ns
+            else:
+                selection = plan_padded_batch(queue, self._policy, self._padding, now_ns)
+                batch, later_ns = queue.pick(selection.positions), selection.wait_until_ns
+            if not batch:
+                wake_ns = min(wake_ns or later_ns, later_ns)
+                break
             self._stats.pending_count -= len(batch)
             self._execute(self._idle.pop(), batch, now_ns)
         if wake_ns and len(queue):
@@ -200,11 +207,25 @@ class Scheduler:
                 pending.ordered = True
             self._order.extend(batch)
         try:
-            running = asyncio.ensure_future(worker.instance.execute([pending.request for pending in batch]))
+            requests = [pending.request for pending in batch]
+            if self._padding is not None:
+                requests = self._padded(batch, self._padding)
+            running = asyncio.ensure_future(worker.instance.execute(requests))
         except ConchError as error:
             self._loop.call_soon(self._settle_failed_batch, worker, batch, now_ns, error)
             return
         running.add_done_callback(lambda done: self._on_executed(worker, batch, now_ns, done))
+
+    def _padded(self, batch: list[Pending], padding: Padding) -> list[InferRequest]:
+        """The batch's requests as long as the longest of them."""
+        longest = longest_of([pending.lengths for pending in batch])
+        real = sum(pending.batch_size * padding.tokens(pending.lengths) for pending in batch)
+        padded = sum(pending.batch_size for pending in batch) * padding.tokens(longest)
+        self._stats.record_padding(real, padded - real)
+        return [
+            pending.request if pending.lengths == longest else pad_request(pending.request, longest, padding)
+            for pending in batch
+        ]
 
     def _on_executed(
         self, worker: _Worker, batch: list[Pending], started_ns: int, done: asyncio.Future[BatchResult]
@@ -237,18 +258,23 @@ class Scheduler:
             for pending in batch:
                 self._fail(pending, BackendError(text))
             return
+        padding = self._padding
+        longest = longest_of([pending.lengths for pending in batch]) if padding is not None else ()
         for pending, output in zip(batch, result.outputs, strict=True):
             if isinstance(output, ConchError):
                 self._fail(pending, output)
                 continue
             try:
                 response = self._respond(pending, output)
+                if padding is not None:
+                    response = cut_response(response, pending.lengths, longest, padding)
             except ConchError as error:
                 self._fail(pending, error)
                 continue
             stats.record_success(
                 pending.batch_size, now_ns - pending.enqueued_ns, started_ns - pending.enqueued_ns, compute
             )
+            pending.future.compute = compute
             self._finish(pending, response)
 
     def _settle_failed_batch(self, worker: _Worker, batch: list[Pending], started_ns: int, error: ConchError) -> None:

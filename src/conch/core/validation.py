@@ -10,7 +10,9 @@ from collections.abc import Hashable, Sequence
 
 import msgspec
 
+from conch.config.padding import Lengths, read_padding
 from conch.config.schema import ModelConfig, ModelInput
+from conch.core.padding import request_lengths, unpadded_shapes
 from conch.core.tensor_bytes import check_tensor_bytes
 from conch.errors import InvalidArgumentError
 from conch.inference import InferRequest, request_prefix
@@ -29,11 +31,13 @@ class CheckedRequest(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         batch_size: inferences it counts for (1 for a model that does not batch).
         shape_key: requests of equal key may share a batch.
+        lengths: of the groups that the model pads, in which such requests may differ; () where it pads none.
     """
 
     request: InferRequest
     batch_size: int
     shape_key: Hashable
+    lengths: Lengths = ()
 
 
 class RequestRules:
@@ -48,6 +52,7 @@ class RequestRules:
         self._most = len(self._inputs)
         self._fewest = sum(not spec.optional for spec in config.input)
         self._any_reshape = any(spec.reshape is not None for spec in config.input)
+        self._padding = read_padding(config)
         # Equal shapes need no comparison where every request has the same fixed ones.
         self._uniform = self._most == self._fewest and all(
             rule.fixed or spec.allow_ragged_batch
@@ -81,11 +86,15 @@ class RequestRules:
         if len(inputs) < self._most:
             self._check_required(request)
         key: Hashable = None
-        if not self._uniform:
+        lengths: Lengths = ()
+        if self._padding is not None:
+            lengths = request_lengths(request, self._padding, self._model)
+            key = unpadded_shapes([tensor for tensor in inputs if self._compares(tensor.name)], self._padding)
+        elif not self._uniform:
             key = tuple((tensor.name, tensor.shape[first:]) for tensor in inputs if self._compares(tensor.name))
         if self._any_reshape:
             request = self._reshaped(request, first)
-        return CheckedRequest(request, batch_size, key)
+        return CheckedRequest(request, batch_size, key, lengths)
 
     def _compares(self, name: str) -> bool:
         return not self._inputs[name].ragged

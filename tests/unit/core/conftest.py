@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,12 @@ from conch.config.schema import (
     ModelOutput,
     VersionPolicy,
 )
+from conch.core.cache import ModelCache
 from conch.core.metrics import CustomMetrics
 from conch.core.model import Model
+from conch.core.scheduler import Scheduler
+from conch.core.scheduling import Respond
+from conch.core.stats import ModelStats
 from conch.inference import InferRequest
 from conch.tensor import DataType, Tensor
 from conch.testing import FakeClock
@@ -33,6 +37,7 @@ def make_config(
     batching: DynamicBatching | None = None,
     inputs: tuple[ModelInput, ...] = (ModelInput("INPUT0", DataType.FP32, (-1,)),),
     outputs: tuple[ModelOutput, ...] = (ModelOutput("OUTPUT0", DataType.FP32, (-1,)),),
+    parameters: Mapping[str, str] | None = None,
 ) -> ModelConfig:
     return ModelConfig(
         message=pb.ModelConfig(name=name),
@@ -46,7 +51,7 @@ def make_config(
         instance_group=(InstanceGroup(name, "CPU", 1),),
         dynamic_batching=batching,
         default_model_filename="",
-        parameters={},
+        parameters=parameters or {},
     )
 
 
@@ -59,7 +64,7 @@ def make_request(values: object = (1.0, 2.0), **fields: Any) -> InferRequest:
 class Harness:
     """A model over fake instances."""
 
-    def __init__(self, backend: Any, config: ModelConfig, instances: int = 1) -> None:
+    def __init__(self, backend: Any, config: ModelConfig, instances: int = 1, cache: ModelCache | None = None) -> None:
         self.clock = FakeClock()
         source = ModelSource(config.name, 1, Path("/nowhere"), {})
         self.instances = [
@@ -67,7 +72,11 @@ class Harness:
             for i in range(instances)
         ]
         labelled = [(f"echo_0_{i}", instance) for i, instance in enumerate(self.instances)]
-        self.model = Model(config, 1, Path("/nowhere"), labelled, self.clock)
+
+        def make_scheduling(stats: ModelStats, respond: Respond) -> Scheduler:
+            return Scheduler(config, labelled, stats, respond, self.clock)
+
+        self.model = Model(config, 1, Path("/nowhere"), make_scheduling, self.clock, cache=cache)
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
