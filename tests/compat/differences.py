@@ -33,6 +33,26 @@ INSTALLED = "of an unknown backend conch says which ones are installed"
 OTHER_PATHS = "the metrics port has one page; Triton answers every path, with nothing"
 MADE_UP = "a model loaded from files alone is in the index like every other; Triton lists directories only"
 
+CACHE_KEY = (
+    "shape, parameters, requested outputs and sequence of a request are part of its key in conch's response cache; "
+    "Triton answers with what it has for the same bytes"
+)
+CACHED_ERRORS = "conch keeps no errors in its response cache; Triton answers with an empty success"
+CACHED_WHOLE = "an answer from conch's response cache is the whole answer; Triton's lacks the parameters"
+CACHE_BY_DEFAULT = "models that ask for a response cache get one in conch, whether there is a --cache-config or not"
+
+STEP_NAMED = "conch names the step whose model's error does not; the rest of the text is Triton's"
+OUTPUT_ORDER = (
+    "conch answers the outputs of an ensemble in the order of its configuration; Triton's comes from a hash map"
+)
+PRUNED = (
+    "conch runs what the requested outputs need; Triton's ensemble gets stuck when one output is needed for another"
+)
+FAILED_ONCE = "a failed request of an ensemble counts as one failure; Triton counts it twice"
+NO_DECOUPLED = "decoupled models are not there yet"
+ENDLESS = "conch refuses a step that makes an input of the ensemble again; Triton loads it and never answers"
+ALL_ERRORS = "conch lists everything that is wrong with an ensemble; Triton what it finds first"
+
 REASON_ENTRIES = r"(body|messages\[0\]\.models)(: '\w+'|\.\w+: '(reason|state)') unexpected .*UNAVAILABLE.*"
 REASON_TEXTS = r"(body|messages\[0\]\.models)\.\w+: 'reason' unexpected .*"
 LOADED_HERE = (
@@ -44,6 +64,15 @@ BACKEND_REASON = r"(body|messages\[0\]\.models)\.unknown_backend/1\.reason: .*"
 BROKEN_INDEX = Purpose(
     f"{REASONS}; {INSTALLED}; {INPUT_TWICE}; {NO_GPU}; {WARM_UP}",
     f"{REASON_ENTRIES}|{REASON_TEXTS}|{BACKEND_REASON}|{LOADED_HERE}",
+)
+
+REFUSED_ENSEMBLES = (
+    r"(body|messages\[0\]\.models)"
+    r"(: '(decoupled|input_made_again)/1' missing|: '(decoupled|input_made_again)' unexpected).*"
+)
+BROKEN_ENSEMBLES = Purpose(
+    f"{REASONS}; {NO_DECOUPLED}; {ENDLESS}",
+    rf"{REASON_ENTRIES}|{REASON_TEXTS}|{REFUSED_ENSEMBLES}",
 )
 
 #: What is not counted where the only answer of `error_model` that is no exception carries an error.
@@ -93,6 +122,12 @@ ON_PURPOSE: dict[tuple[str, str], Purpose] = {
     ("metrics", "with a slash"): Purpose(ERROR_RESPONSES, UNCOUNTED_METRICS),
     ("metrics", "another path"): Purpose(OTHER_PATHS, WHOLE),
     ("metrics", "root"): Purpose(OTHER_PATHS, WHOLE),
+    ("shared_memory", "register no bytes"): Purpose(
+        "conch says that a region needs bytes; Triton what mmap said", TEXT
+    ),
+    ("shared_memory", "a second region of an object"): Purpose(
+        "an object may have several regions; Triton 2.51 looks at a descriptor that it has closed", WHOLE
+    ),
     ("control", "infer after load with file over gRPC"): Purpose(
         "files of a load count over gRPC as they do over HTTP; Triton takes its former ones",
         r"body\.outputs\[0\]\.data\[0\]: Triton 1\.5, got 3\.0",
@@ -109,6 +144,41 @@ ON_PURPOSE: dict[tuple[str, str], Purpose] = {
     ("broken_on_demand", "index after the loads"): BROKEN_INDEX,
     ("broken_on_demand", "load unknown_backend"): Purpose(INSTALLED, TEXT),
     **{
+        ("ensembles", scenario): Purpose(STEP_NAMED, TEXT)
+        for scenario in (
+            "step answers invalid argument",
+            "step answers unavailable",
+            "step answers cancelled",
+            "step answers not found",
+            "step answers unavailable over gRPC",
+            "step of a nested ensemble answers an error",
+        )
+    },
+    **{
+        ("ensembles", scenario): Purpose(PRUNED, WHOLE)
+        for scenario in ("inner tensor alone", "last output alone", "optional input that no wanted output needs")
+    },
+    ("ensembles", "inner tensor as output"): Purpose(OUTPUT_ORDER, r"body\.outputs\[\d\].*"),
+    ("ensembles", "only the optional input"): Purpose(
+        "conch checks that the required inputs are there; Triton only counts inputs", WHOLE
+    ),
+    ("ensemble_statistics", "after a failure"): Purpose(FAILED_ONCE, r".*\.fail\.count: .*"),
+    ("ensembles_broken", "index"): BROKEN_ENSEMBLES,
+    ("ensembles_broken", "index of ready models"): Purpose(f"{NO_DECOUPLED}; {ENDLESS}", REFUSED_ENSEMBLES),
+    ("ensembles_broken", "index over gRPC"): BROKEN_ENSEMBLES,
+    ("ensembles_broken_on_demand", "index after the loads"): BROKEN_ENSEMBLES,
+    ("ensembles_broken_on_demand", "load many_errors"): Purpose(ALL_ERRORS, TEXT),
+    **{
+        (group, scenario.format(model)): Purpose(reason, WHOLE)
+        for group, scenario in (
+            ("ensembles_broken", "{} ready"),
+            ("ensembles_broken", "metadata of {}"),
+            ("ensembles_broken_on_demand", "load {}"),
+        )
+        for model, reason in (("decoupled", NO_DECOUPLED), ("input_made_again", ENDLESS))
+    },
+    ("ensembles_broken", "infer of decoupled"): Purpose(NO_DECOUPLED, WHOLE),
+    **{
         (group, scenario.format(model)): Purpose(reason, WHOLE)
         for group, scenario in (
             ("broken", "{} ready"),
@@ -118,4 +188,15 @@ ON_PURPOSE: dict[tuple[str, str], Purpose] = {
         )
         for model, reason in (("input_twice", INPUT_TWICE), ("instances_on_gpu", NO_GPU), ("warmup_fails", WARM_UP))
     },
+    ("response_cache", "equal of an ensemble"): Purpose(CACHED_WHOLE, r"body: 'parameters' unexpected .*"),
+    ("response_cache", "same values in another shape"): Purpose(CACHE_KEY, r"body\.outputs\[.*"),
+    ("response_cache", "with a parameter"): Purpose(CACHE_KEY, r"body\.outputs\[1\]\.data.*"),
+    ("response_cache", "with another parameter"): Purpose(CACHE_KEY, r"body\.outputs\[1\]\.data.*"),
+    ("response_cache", "one output"): Purpose(CACHE_KEY, r"body\.outputs: 'COUNT' missing .*"),
+    ("response_cache", "another output"): Purpose(
+        CACHE_KEY, r"body\.outputs(: 'OUTPUT0' missing|\.COUNT\.data\[0\]:) .*"
+    ),
+    ("response_cache", "of a sequence"): Purpose(CACHE_KEY, r"body\.outputs\[1\]\.data.*"),
+    ("response_cache", "equal error"): Purpose(CACHED_ERRORS, WHOLE),
+    ("response_cache_default", "equal"): Purpose(CACHE_BY_DEFAULT, r"body\.outputs\[1\]\.data.*"),
 }

@@ -13,8 +13,9 @@ from .messages import Answer, ConcurrentAnswer, GrpcAnswer, HttpAnswer
 #: Extensions that Triton announces and conch does not have yet.
 EXTENSIONS_TO_COME = {"sequence", "system_shared_memory", "cuda_shared_memory", "trace"}
 
-#: Metric families of devices, of the response cache and of memory pools that conch does not have.
-FAMILIES_NOT_COMPARED = ("nv_gpu_", "nv_energy_", "nv_pinned_", "nv_cache_")
+#: Metric families of devices and memory pools that conch does not have, and of the response cache as a whole, which
+#: Triton shows some time later.
+FAMILIES_NOT_COMPARED = re.compile(r"nv_(gpu|energy|pinned)_|nv_cache_(?!\w+_per_model)")
 
 #: Samples whose value depends on the machine or the clock.
 VOLATILE_SAMPLE = re.compile(r"^((?:nv_\w*duration\w*|nv_cpu_\w+)(?:\{.*\})?) \S+$")
@@ -125,7 +126,7 @@ def field(key: str, child: Any, repository: str) -> Any:
 
 def metric_lines(lines: list[str]) -> list[str]:
     compared = [line for line in lines if subject(line).startswith("nv_")]
-    compared = [line for line in compared if not subject(line).startswith(FAMILIES_NOT_COMPARED)]
+    compared = [line for line in compared if not FAMILIES_NOT_COMPARED.match(subject(line))]
     return sorted(VOLATILE_SAMPLE.sub(r"\1 <SOME>", line) for line in compared)
 
 

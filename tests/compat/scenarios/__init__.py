@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..messages import Group, ServerSpec
 from . import (
     control,
+    ensembles,
     grpc_calls,
     grpc_contents,
     grpc_infer,
@@ -18,11 +19,16 @@ from . import (
     metadata,
     model_errors,
     queues,
+    response_cache,
+    shared_memory,
     statistics,
     versions,
 )
 
 DEFAULT = ServerSpec("default", "main")
+ON_DEMAND = ("--model-control-mode=explicit",)
+KEEP_ON = ("--exit-on-error=false",)
+BROKEN_ON_DEMAND = ServerSpec("ensembles_on_demand", "ensembles_broken", ON_DEMAND)
 EXPLICIT = ("--model-control-mode=explicit", "--load-model=simple")
 
 GROUPS: list[Group] = [
@@ -35,6 +41,7 @@ GROUPS: list[Group] = [
     Group("http_parameters", DEFAULT, http_parameters.SCENARIOS),
     Group("model_errors", DEFAULT, model_errors.SCENARIOS),
     Group("queues", DEFAULT, queues.SCENARIOS),
+    Group("shared_memory", DEFAULT, shared_memory.SCENARIOS),
     Group("grpc_calls", DEFAULT, grpc_calls.SCENARIOS),
     Group("grpc_infer", DEFAULT, grpc_infer.SCENARIOS),
     Group("grpc_contents", DEFAULT, grpc_contents.SCENARIOS),
@@ -45,4 +52,21 @@ GROUPS: list[Group] = [
     Group("control", ServerSpec("control", "main", EXPLICIT), control.CONTROL),
     Group("broken", ServerSpec("broken", "broken", ("--exit-on-error=false",)), loading.AT_START),
     Group("broken_on_demand", ServerSpec("on_demand", "broken", ("--model-control-mode=explicit",)), loading.ON_DEMAND),
+    Group(
+        "response_cache",
+        ServerSpec("response_cache", "cached", ("--cache-config=local,size=1048576",)),
+        response_cache.CACHE,
+    ),
+    Group("response_cache_default", ServerSpec("cache_default", "cached"), response_cache.DEFAULT),
+    Group(
+        "response_cache_refused",
+        ServerSpec("cache_refused", "cache_refused", ("--model-control-mode=explicit",)),
+        response_cache.REFUSED,
+    ),
+    Group("ensembles", ServerSpec("ensembles", "ensembles"), ensembles.ANSWERS),
+    Group("ensemble_statistics", ServerSpec("ensemble_statistics", "ensembles", ON_DEMAND), ensembles.STATISTICS),
+    Group("ensemble_metrics", ServerSpec("ensemble_metrics", "ensembles", ON_DEMAND), ensembles.METRICS),
+    Group("ensemble_control", ServerSpec("ensemble_control", "ensembles", ON_DEMAND), ensembles.CONTROL),
+    Group("ensembles_broken", ServerSpec("ensembles_broken", "ensembles_broken", KEEP_ON), ensembles.AT_START),
+    Group("ensembles_broken_on_demand", BROKEN_ON_DEMAND, ensembles.ON_DEMAND),
 ]

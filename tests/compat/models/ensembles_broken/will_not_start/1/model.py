@@ -1,0 +1,9 @@
+"""Does not start."""
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        raise ValueError("will not start")
+
+    def execute(self, requests):
+        return []
