@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 from conch.errors import InvalidArgumentError
@@ -11,9 +12,13 @@ from conch.errors import InvalidArgumentError
 def import_library(module: str, extra: str) -> Any:
     """The module of that name, which `pip install 'conch[<extra>]'` brings.
 
+    OpenVINO comes without its telemetry, which would report to Google from a process that it forks.
+
     Raises:
         InvalidArgumentError: it is not installed, or cannot be imported.
     """
+    if module == "openvino":
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         return importlib.import_module(module)
     except ImportError as error:
