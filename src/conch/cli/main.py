@@ -16,6 +16,8 @@ COMMANDS = {
     "serve": "run the server on a model repository",
     "deploy": "turn a HuggingFace model into a model of the repository",
     "infer": "call a served model",
+    "bench": "measure throughput and latency of a served model",
+    "compare": "measure deployed models, or the two approaches, side by side",
     "doctor": "show versions, extras and devices, and what is missing",
 }
 

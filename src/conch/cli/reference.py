@@ -36,6 +36,10 @@ _NOTES = {
     "deploy": "Exit codes: 0, 1 when it failed or the model does not answer as the library does, 2 for a wrong command "
     "line.\nThe tasks are described in [tasks](tasks.md), the whole in [deploying models](../guides/deploy.md).",
     "infer": "Exit codes: 0, 1 for a failed call, 2 for arguments that do not fit the model.",
+    "bench": "Exit codes: 0, 1 when the server cannot be asked or a load got no answer at all, 2 for a wrong command "
+    "line.\nWhat is measured and how: [measuring a model](../guides/bench.md).",
+    "compare": "Exit codes: 0, 1 when a model cannot be deployed, served or measured, 2 for a wrong command line.\n"
+    "What the figures mean: [comparing models](../guides/compare.md).",
     "doctor": "Exit codes: 0, or 1 when something is missing that the server itself needs.",
 }
 

@@ -12,6 +12,7 @@ from conch.cli import serve
 from conch.cli.flags import FLAGS, Kind, Use
 from conch.cli.main import main
 from conch.cli.serve import UsageError, backend_settings, read_options
+from conch.config.cache_options import DEFAULT_CACHE_BYTES, LocalCacheOptions, RedisCacheOptions
 from conch.config.serve_options import ServeOptions
 
 REPOSITORY = "--model-repository=models"
@@ -105,7 +106,12 @@ def test_backend_setting_of_another_form_is_refused(text: str) -> None:
         ([REPOSITORY, "--allow-http=0", "--allow-grpc=0"], "the server could not be reached"),
         ([REPOSITORY, "--http-port=9", "--grpc-port=9"], "--grpc-port and --http-port must differ, both are 9"),
         ([REPOSITORY, "--rate-limit=execution_count"], "the rate limiter is not available yet; leave the flag out"),
-        ([REPOSITORY, "--cache-config=local,size=1"], "the response cache is not available yet"),
+        ([REPOSITORY, "--cache-config=local"], "--cache-config: expected <cache name>,<setting>=<value>, got 'local'"),
+        ([REPOSITORY, "--response-cache-byte-size=many"], "--response-cache-byte-size expects an integer, got 'many'"),
+        (
+            [REPOSITORY, "--response-cache-byte-size=5", "--cache-config=local,size=5"],
+            "--response-cache-byte-size and --cache-config exclude each other",
+        ),
         ([REPOSITORY, "--http-restricted-api=health:k=v"], "restricted APIs are not available yet"),
         ([REPOSITORY, "--trace-level=TIMESTAMPS"], "tracing is not available yet"),
     ],
@@ -162,3 +168,24 @@ def test_options_reach_the_application(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert main(["serve", REPOSITORY, "--id=mine", "--http-thread-count=4"]) == 7
     assert served == [ServeOptions(model_repository=(Path("models"),), id="mine")]
     assert "note: --http-thread-count is ignored: one event loop" in capsys.readouterr().err
+
+
+def test_models_that_ask_for_a_response_cache_get_one_unless_it_is_switched_off() -> None:
+    assert _read(REPOSITORY)[0].cache_config == LocalCacheOptions(DEFAULT_CACHE_BYTES)
+    assert _read(REPOSITORY, "--cache-config=local,size=0")[0].cache_config == LocalCacheOptions(0)
+
+
+def test_settings_of_the_response_cache_add_up() -> None:
+    options, _ = _read(REPOSITORY, "--cache-config=redis,host=h", "--cache-config", "redis,port=7000")
+    assert options.cache_config == RedisCacheOptions("h", port=7000)
+
+
+def test_the_old_flag_of_the_response_cache_is_honoured_with_a_note() -> None:
+    options, notes = _read(REPOSITORY, "--response-cache-byte-size=1024")
+    assert options.cache_config == LocalCacheOptions(1024)
+    assert notes == ["--response-cache-byte-size is deprecated: use --cache-config=local,size=<bytes>"]
+
+
+def test_the_cache_directory_is_ignored_with_a_note() -> None:
+    [note] = _read(REPOSITORY, "--cache-directory=/opt/tritonserver/caches")[1]
+    assert note.startswith("--cache-directory is ignored")
