@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import functools
 import gc
 import logging
 import os
@@ -18,9 +19,12 @@ import numpy as np
 
 from conch import __version__
 from conch.backends.registry import BackendRegistry
+from conch.config.cache_options import CacheOptions, LocalCacheOptions
 from conch.config.serve_options import ServeOptions
 from conch.core.api import LogSettings, ServerMetadata
-from conch.core.clock import SystemClock
+from conch.core.cache import LocalCache, ResponseCache
+from conch.core.cache_redis import RedisCache
+from conch.core.clock import Clock, SystemClock
 from conch.core.lifecycle import Lifecycle
 from conch.core.loading import Loader, LoadOptions
 from conch.core.log_settings import LogControl
@@ -34,10 +38,11 @@ from conch.wire.grpc.options import GrpcOptions, TlsOptions
 from conch.wire.grpc.server import GrpcServer
 from conch.wire.http.server import HttpOptions, HttpServer, MetricsOptions, MetricsServer
 from conch.wire.prometheus import MetricsRenderer
+from conch.wire.shared_memory import SharedMemoryRegions
 
 logger = logging.getLogger("conch.app")
 
-Infer = Callable[[Mapping[str, np.ndarray], Mapping[str, Parameter]], Awaitable[dict[str, np.ndarray]]]
+InferModel = Callable[[str, Mapping[str, np.ndarray], Mapping[str, Parameter]], Awaitable[dict[str, np.ndarray]]]
 
 
 class Listener(Protocol):
@@ -164,10 +169,11 @@ class _Application:
     def _listeners(self, server: InferenceServer) -> Mapping[str, Listener]:
         options = self._options
         listeners: dict[str, Listener] = {}
+        regions = SharedMemoryRegions()
         if options.allow_grpc:
-            listeners["GRPCInferenceService"] = GrpcServer(server, grpc_options(options))
+            listeners["GRPCInferenceService"] = GrpcServer(server, grpc_options(options), regions)
         if options.allow_http:
-            listeners["HTTPService"] = HttpServer(server, http_options(options))
+            listeners["HTTPService"] = HttpServer(server, http_options(options), regions)
         if options.allow_metrics:
             renderer = MetricsRenderer(server, cpu_metrics=options.allow_cpu_metrics)
             address = MetricsOptions(options.metrics_address or options.http_address, options.metrics_port)
@@ -193,7 +199,8 @@ def build_server(options: ServeOptions, logs: LogControl) -> InferenceServer:
         gpu_count=visible_gpu_count(),
         retry_count=options.model_load_retry_count,
     )
-    loader = Loader(BackendRegistry().find, load_options, metrics, clock)
+    cache = build_cache(options.cache_config, clock)
+    loader = Loader(BackendRegistry().find, load_options, metrics, clock, cache)
     lifecycle = Lifecycle(options.model_repository, loader, clock, options.model_load_thread_count)
     return InferenceServer(
         ServerMetadata(options.id, __version__, EXTENSIONS),
@@ -202,7 +209,22 @@ def build_server(options: ServeOptions, logs: LogControl) -> InferenceServer:
         logs,
         control=options.model_control_mode,
         strict_readiness=options.strict_readiness,
+        cache=cache,
     )
+
+
+def build_cache(options: CacheOptions, clock: Clock) -> ResponseCache | None:
+    """The response cache; None where its size is 0. Must be called on the event loop.
+
+    Raises:
+        StartupError: what it needs is not installed.
+    """
+    if isinstance(options, LocalCacheOptions):
+        return LocalCache(options.size, clock) if options.size else None
+    try:
+        return RedisCache(options, clock)
+    except ConchError as error:
+        raise StartupError(error.message) from error
 
 
 async def _load_initial_models(server: InferenceServer, options: ServeOptions) -> None:
@@ -310,12 +332,12 @@ def grpc_options(options: ServeOptions) -> GrpcOptions:
 
 
 @asynccontextmanager
-async def loaded_model(repository: Path, name: str) -> AsyncIterator[Infer]:
-    """One model of a repository, loaded in this process without any listener.
+async def loaded_models(repository: Path, name: str) -> AsyncIterator[InferModel]:
+    """One model of a repository and the models it is made of, loaded in this process without any listener.
 
     Yields:
-        An async callable (inputs by name, request parameters) -> outputs by name. Arrays of strings or bytes go to and
-        come from BYTES tensors.
+        An async callable (model, inputs by name, request parameters) -> outputs by name. Arrays of strings or bytes go
+        to and come from BYTES tensors.
 
     Raises:
         ConchError: the model does not load.
@@ -325,20 +347,17 @@ async def loaded_model(repository: Path, name: str) -> AsyncIterator[Infer]:
     try:
         await server.lifecycle.load(name)
         server.mark_started()
-        yield _infer_with(server, name)
+        yield functools.partial(_infer, server)
     finally:
         await server.stop(timeout_s=options.exit_timeout_secs)
 
 
-def _infer_with(server: InferenceServer, name: str) -> Infer:
+async def _infer(
+    server: InferenceServer, name: str, inputs: Mapping[str, np.ndarray], parameters: Mapping[str, Parameter]
+) -> dict[str, np.ndarray]:
     datatypes = {spec.name: spec.data_type for spec in server.model(name, "").config.input}
-
-    async def infer(inputs: Mapping[str, np.ndarray], parameters: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
-        unknown = set(inputs) - set(datatypes)
-        if unknown:
-            raise ConchError(f"model '{name}' has no input {sorted(unknown)}; it has {sorted(datatypes)}")
-        tensors = tuple(Tensor.from_numpy(key, array, datatypes[key]) for key, array in inputs.items())
-        response = await server.infer(InferRequest(name, "", tensors, parameters=parameters))
-        return {tensor.name: tensor.as_numpy() for tensor in response.outputs}
-
-    return infer
+    if unknown := set(inputs) - set(datatypes):
+        raise ConchError(f"model '{name}' has no input {sorted(unknown)}; it has {sorted(datatypes)}")
+    tensors = tuple(Tensor.from_numpy(key, array, datatypes[key]) for key, array in inputs.items())
+    response = await server.infer(InferRequest(name, "", tensors, parameters=parameters))
+    return {tensor.name: tensor.as_numpy() for tensor in response.outputs}

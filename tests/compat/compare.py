@@ -44,6 +44,7 @@ def http_differences(loose: list[str], golden: HttpAnswer, answer: HttpAnswer) -
         yield from value_differences("body", golden.json, answer.json, order=order)
         yield from value_differences("text", golden.text, answer.text, order=order)
         yield from value_differences("binary", golden.binary.hex(), answer.binary.hex(), order=order)
+        yield from value_differences("events", golden.events, answer.events, order=order)
         yield from line_differences(golden.lines, answer.lines)
 
 

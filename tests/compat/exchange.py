@@ -37,7 +37,6 @@ HEADERS_THAT_MATTER = (
     "content-type",
     "content-encoding",
     "accept-encoding",
-    "transfer-encoding",
     "inference-header-content-length",
 )
 SERVICE = "inference.GRPCInferenceService"
@@ -127,10 +126,21 @@ def read_http(response: http.client.HTTPResponse, body: bytes) -> HttpAnswer:
     head, tail = body[:json_length], body[json_length:]
     if head.startswith(b"# HELP"):
         return HttpAnswer(response.status, headers, lines=body.decode().splitlines())
+    if headers.get("content-type", "").startswith("text/event-stream") and (events := read_events(body)) is not None:
+        return HttpAnswer(response.status, headers, events=events)
     try:
         return HttpAnswer(response.status, headers, json=json.loads(head, parse_constant=refuse), binary=tail)
     except ValueError:
         return read_plain(response.status, headers, body)
+
+
+def read_events(body: bytes) -> list[Any] | None:
+    """The documents of server-sent events, None if they are framed in any other way than `data: {...}` and two ends of
+    line."""
+    *frames, rest = body.split(b"\n\n")
+    if rest or not all(frame.startswith(b"data: {") and b"\n" not in frame for frame in frames):
+        return None
+    return [json.loads(frame.removeprefix(b"data: ")) for frame in frames]
 
 
 def refuse(constant: str) -> Any:

@@ -85,6 +85,7 @@ class HttpAnswer(msgspec.Struct, frozen=True, tag="http", omit_defaults=True):
         json: the JSON document the body is or starts with.
         binary: what follows the JSON document, or a body that is neither JSON nor text.
         lines: the lines of a metrics page, sorted.
+        events: the JSON documents of a stream of server-sent events.
         failure: how the exchange broke down, if it did; then there is no answer. In a golden file it means that this
             request ends or stops a Triton.
     """
@@ -95,6 +96,7 @@ class HttpAnswer(msgspec.Struct, frozen=True, tag="http", omit_defaults=True):
     text: str = ""
     binary: bytes = b""
     lines: list[str] = []
+    events: list[Any] = []
     failure: str = ""
 
 

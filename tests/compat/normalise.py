@@ -51,6 +51,7 @@ def normalise(answer: Answer, repository: str) -> Answer:
                 json=value(answer.json, repository),
                 text=text(answer.text, repository),
                 lines=metric_lines(answer.lines),
+                events=value(answer.events, repository),
             )
         case GrpcAnswer():
             return msgspec.structs.replace(
@@ -76,7 +77,9 @@ def comparable(answer: Answer) -> Answer:
         case ConcurrentAnswer():
             return ConcurrentAnswer([comparable(one) for one in answer.answers])  # type: ignore[misc]
         case HttpAnswer():
-            return msgspec.structs.replace(answer, json=with_short_errors(answer.json))
+            return msgspec.structs.replace(
+                answer, json=with_short_errors(answer.json), events=with_short_errors(answer.events)
+            )
         case GrpcAnswer():
             return msgspec.structs.replace(
                 answer, details=short_error(answer.details), messages=with_short_errors(answer.messages)

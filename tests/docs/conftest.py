@@ -88,7 +88,8 @@ def _clip_config() -> str:
     task = find_task("zero-shot-image-classification")
     inputs = ", ".join(map(_tensor, task.inputs))
     outputs = ", ".join(map(_tensor, task.outputs))
-    return f'backend: "python" max_batch_size: {task.max_batch_size} input [ {inputs} ] output [ {outputs} ]'
+    tensors = f"input [ {inputs} ] output [ {outputs} ]"
+    return f'backend: "python" max_batch_size: {task.max_batch_size} {tensors} response_cache {{ enable: true }}'
 
 
 def _tensor(spec: TensorSpec) -> str:

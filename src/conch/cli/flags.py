@@ -60,6 +60,7 @@ _GRPC = "gRPC"
 _LOGGING = "Logging"
 _METRICS = "Metrics"
 _BACKENDS = "Backends"
+_CACHE = "Response cache"
 _DEVICES = "Memory and devices"
 _OTHER = "Not available yet"
 _DEPRECATED = "Deprecated"
@@ -73,7 +74,6 @@ _NO_POOL = "there is no memory pool to size"
 _SAGEMAKER = "the SageMaker endpoint is not available yet"
 _VERTEX = "the Vertex AI endpoint is not available yet"
 _TRACING = "tracing is not available yet"
-_CACHE = "the response cache is not available yet"
 _RATES = "the rate limiter is not available yet"
 
 FLAGS: tuple[Flag, ...] = (
@@ -141,6 +141,10 @@ FLAGS: tuple[Flag, ...] = (
     Flag("log-file", _LOGGING, _S, "", "file to log to; the console when empty"),
     Flag("backend-config", _BACKENDS, _K, "", "<backend>,<setting>=<value>", repeatable=True),
     Flag("backend-directory", _BACKENDS, _P, "", _NO_LIBRARIES, _IGN),
+    Flag("cache-config", _CACHE, _K, "",
+         "<cache>,<setting>=<value>[,...] of the cache local or redis; local,size=67108864 when not given, "
+         "local,size=0 for no cache", repeatable=True),
+    Flag("cache-directory", _CACHE, _P, "", _NO_LIBRARIES, _IGN),
     Flag("pinned-memory-pool-byte-size", _DEVICES, _I, 1 << 28, _NO_POOL, _IGN),
     Flag("cuda-memory-pool-byte-size", _DEVICES, _S, "", _NO_POOL, _IGN, repeatable=True),
     Flag("cuda-virtual-address-size", _DEVICES, _S, "", _NO_POOL, _IGN, repeatable=True),
@@ -150,8 +154,6 @@ FLAGS: tuple[Flag, ...] = (
     Flag("model-load-gpu-limit", _DEVICES, _S, "", "the engines manage GPU memory", _IGN, repeatable=True),
     Flag("allow-client-shm", _OTHER, _B, False, "shared memory regions are not available yet", _LATER),
     Flag("trace-config", _OTHER, _K, "", _TRACING, _LATER, repeatable=True),
-    Flag("cache-config", _OTHER, _K, "", _CACHE, _LATER, repeatable=True),
-    Flag("cache-directory", _OTHER, _P, "", _NO_LIBRARIES, _IGN),
     Flag("rate-limit", _OTHER, _S, "off", _RATES, _LATER, choices=("off", "execution_count")),
     Flag("rate-limit-resource", _OTHER, _S, "", _RATES, _IGN, repeatable=True),
     Flag("allow-sagemaker", _OTHER, _B, False, _SAGEMAKER, _LATER),
@@ -163,7 +165,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("vertex-ai-thread-count", _OTHER, _I, 8, _VERTEX, _IGN),
     Flag("vertex-ai-default-model", _OTHER, _S, "", _VERTEX, _IGN),
     Flag("strict-model-config", _DEPRECATED, _B, False, "use --disable-auto-complete-config", _OLD),
-    Flag("response-cache-byte-size", _DEPRECATED, _I, 0, _CACHE, _LATER),
+    Flag("response-cache-byte-size", _DEPRECATED, _I, 0, "use --cache-config=local,size=<bytes>", _OLD),
     Flag("trace-file", _DEPRECATED, _S, "", _TRACING, _LATER),
     Flag("trace-level", _DEPRECATED, _S, "OFF", _TRACING, _LATER, repeatable=True),
     Flag("trace-rate", _DEPRECATED, _I, 1000, _TRACING, _IGN),

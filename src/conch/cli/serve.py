@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from conch.cli.flags import FLAGS, Flag, Kind, Use, Value
+from conch.config.cache_options import CacheOptions, parse_cache_config
 from conch.config.serve_options import ServeOptions
+from conch.errors import ConchError
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
@@ -89,7 +92,12 @@ def read_options(given: Mapping[str, Sequence[str] | None]) -> tuple[ServeOption
             raise UsageError(f"--{flag.name}={texts[-1]} cannot be honoured: {flag.help}; leave the flag out")
         elif flag.use is Use.DEPRECATED:
             notes.append(f"--{flag.name} is deprecated: {flag.help}")
-            fields["disable_auto_complete_config"] = values[-1]
+            if flag.name == "strict-model-config":
+                fields["disable_auto_complete_config"] = values[-1]
+            elif given.get("cache-config"):
+                raise UsageError(f"--{flag.name} and --cache-config exclude each other: {flag.help}")
+            else:
+                fields["cache_config"] = cache_options([f"local,size={values[-1]}"])
     options = ServeOptions(**fields)
     _check(options)
     if options.load_model and options.model_control_mode != "explicit":
@@ -104,6 +112,8 @@ def _field(flag: Flag) -> str:
 def _combine(flag: Flag, values: Sequence[Value], earlier: Sequence[object]) -> object:
     if flag.name == "backend-config":
         return backend_settings([str(value) for value in values])
+    if flag.name == "cache-config":
+        return cache_options([str(value) for value in values])
     if flag.kind is Kind.PATH:
         return (*earlier, *(Path(str(value)) for value in values))
     return tuple(values) if flag.repeatable else values[-1]
@@ -146,6 +156,18 @@ def backend_settings(texts: Sequence[str]) -> dict[str, dict[str, str]]:
             raise UsageError(f"--backend-config expects <backend>,<setting>=<value>, got '{text}'")
         settings.setdefault(backend, {})[setting] = value
     return settings
+
+
+def cache_options(texts: Sequence[str]) -> CacheOptions:
+    """The response cache that `--cache-config` texts describe.
+
+    Raises:
+        UsageError: they describe none.
+    """
+    try:
+        return parse_cache_config(texts, os.environ)
+    except ConchError as error:
+        raise UsageError(f"--cache-config: {error.message}") from error
 
 
 def _check(options: ServeOptions) -> None:

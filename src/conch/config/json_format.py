@@ -16,6 +16,9 @@ from google.protobuf.message import Message
 from conch.config.proto import Field, MessageType
 from conch.config.support import is_map
 
+#: Fields that Triton 2.51 does not know yet: printed only where a configuration sets them.
+LATER_FIELDS = frozenset({"inference.ModelEnsembling.max_inflight_requests"})
+
 
 def to_dict(message: Message) -> dict[str, Any]:
     """A message of model_config.proto as JSON values."""
@@ -28,6 +31,8 @@ def to_dict(message: Message) -> dict[str, Any]:
             printed[field.name] = {_key(key): _value(value_field, entries[key]) for key in entries}
         elif field.is_repeated:
             printed[field.name] = [_value(field, value) for value in getattr(message, field.name)]
+        elif field.full_name in LATER_FIELDS and getattr(message, field.name) == field.default_value:
+            continue
         elif not field.has_presence or message.HasField(field.name):
             printed[field.name] = _value(field, getattr(message, field.name))
     return printed

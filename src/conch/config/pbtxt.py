@@ -75,6 +75,7 @@ def from_message(message: ModelConfigMessage) -> schema.ModelConfig:
     kept = pb.ModelConfig()
     kept.CopyFrom(message)
     batching = _dynamic_batching(kept.dynamic_batching) if kept.HasField("dynamic_batching") else None
+    ensemble = _ensemble_scheduling(kept.ensemble_scheduling) if kept.HasField("ensemble_scheduling") else None
     return schema.ModelConfig(
         message=kept,
         name=kept.name,
@@ -90,6 +91,7 @@ def from_message(message: ModelConfigMessage) -> schema.ModelConfig:
         parameters={key: kept.parameters[key].string_value for key in kept.parameters},
         decoupled=kept.model_transaction_policy.decoupled,
         response_cache=kept.response_cache.enable,
+        ensemble_scheduling=ensemble,
     )
 
 
@@ -147,6 +149,14 @@ def _dynamic_batching(batching: ConfigPart) -> schema.DynamicBatching:
             level: _queue_policy(batching.priority_queue_policy[level]) for level in batching.priority_queue_policy
         },
     )
+
+
+def _ensemble_scheduling(scheduling: ConfigPart) -> schema.EnsembleScheduling:
+    steps = tuple(
+        schema.EnsembleStep(step.model_name, step.model_version, dict(step.input_map), dict(step.output_map))
+        for step in scheduling.step
+    )
+    return schema.EnsembleScheduling(steps, scheduling.max_inflight_requests)
 
 
 def _queue_policy(policy: ConfigPart) -> schema.QueuePolicy:

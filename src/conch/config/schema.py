@@ -75,6 +75,22 @@ class DynamicBatching(msgspec.Struct, frozen=True):
     priority_queue_policy: Mapping[int, QueuePolicy] = {}
 
 
+class EnsembleStep(msgspec.Struct, frozen=True):
+    """One model of an ensemble. The maps lead from its own tensor names to the ensemble's; version -1 is the newest."""
+
+    model_name: str
+    model_version: int
+    input_map: Mapping[str, str]
+    output_map: Mapping[str, str]
+
+
+class EnsembleScheduling(msgspec.Struct, frozen=True):
+    """The steps of an ensemble; `max_inflight_requests` bounds the requests at each of them, 0 means no limit."""
+
+    step: tuple[EnsembleStep, ...]
+    max_inflight_requests: int = 0
+
+
 class ModelConfig(msgspec.Struct, frozen=True):
     """A model's configuration.
 
@@ -85,6 +101,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
         parameters: `parameters { key value { string_value } }` flattened.
         decoupled: model_transaction_policy.decoupled.
         response_cache: response_cache.enable.
+        ensemble_scheduling: None for every model that is not an ensemble.
     """
 
     message: ModelConfigMessage
@@ -101,3 +118,4 @@ class ModelConfig(msgspec.Struct, frozen=True):
     parameters: Mapping[str, str]
     decoupled: bool = False
     response_cache: bool = False
+    ensemble_scheduling: EnsembleScheduling | None = None

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import msgspec
 
+from conch.config.cache_options import CacheOptions, LocalCacheOptions
+
 #: Largest HTTP body, also after decompression, unless `--http-max-input-size` says otherwise.
 DEFAULT_MAX_INPUT_BYTES = 64 * 1024 * 1024
 
@@ -19,6 +21,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
         load_model: with model_control_mode "explicit": models to load at the start, ("*",) for all.
         metrics_address: "" for the HTTP address.
         backend_config: backend name -> setting -> value; settings given without a backend are under "".
+        cache_config: the response cache, for the models that ask for one.
         http_max_input_size: bytes.
         grpc_keepalive_time: milliseconds, as are all gRPC times.
         grpc_max_connection_age: 0 for no limit.
@@ -80,3 +83,4 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     log_file: str = ""
 
     backend_config: Mapping[str, Mapping[str, str]] = {}
+    cache_config: CacheOptions = LocalCacheOptions()

@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 
+from conch.config.padding import PADDING, has_effect, padding_problems
 from conch.config.proto import ConfigPart, ModelConfigMessage, pb
 from conch.config.schema import ModelConfig
 from conch.config.support import Status, fields_with, support_of
@@ -33,8 +34,10 @@ def validate(config: ModelConfig) -> None:
     Raises:
         InvalidArgumentError: a rule is broken; the text names the model and lists every violation.
     """
-    check(config.message, complete=True)
+    _refuse(config.message, violations(config.message, complete=True) + padding_problems(config))
     notes = ignored(config.message)
+    if PADDING in config.parameters and not has_effect(config):
+        notes.append(f"'parameters' {PADDING} is ignored since without 'dynamic_batching' there are no batches to pad")
     if notes:
         logger.warning("configuration of model '%s': %s", config.name, "; ".join(notes))
 
@@ -49,7 +52,7 @@ def check_scheduling(message: ModelConfigMessage) -> None:
 
     Triton looks at these before it tries to load the model, and at the others when it does.
     """
-    _refuse(message, [text for rule in (_identity, _batch_size, _dynamic_batching) for text in rule(message)])
+    _refuse(message, [text for rule in _POLLED_RULES for text in rule(message)])
 
 
 def _refuse(message: ModelConfigMessage, found: list[str]) -> None:
@@ -106,6 +109,14 @@ def _identity(message: ModelConfigMessage) -> Iterator[str]:
         yield f"unexpected 'platform' and 'backend' pair, got:{platform}, {backend}"
 
 
+def _ensemble(message: ModelConfigMessage) -> Iterator[str]:
+    if message.HasField("ensemble_scheduling"):
+        if message.instance_group:
+            yield f"instance group should not be specified for ensemble '{message.name}'"
+        if message.model_warmup:
+            yield f"model_warmup can not be specified for ensemble '{message.name}'"
+
+
 def _batch_size(message: ModelConfigMessage) -> Iterator[str]:
     if message.max_batch_size < 0:
         yield f"'max_batch_size' must be non-negative value for {message.name}, got {message.max_batch_size}"
@@ -153,11 +164,18 @@ def _instance_groups(message: ModelConfigMessage) -> Iterator[str]:
 
 
 def _response_cache(message: ModelConfigMessage) -> Iterator[str]:
-    if message.response_cache.enable and message.model_transaction_policy.decoupled:
-        yield (
-            f"Response Cache does not currently support model {message.name} with 'decoupled' transaction policy. "
-            "Please disable the response cache."
-        )
+    if not message.response_cache.enable:
+        return
+    unfit = {
+        "'decoupled' transaction policy": message.model_transaction_policy.decoupled,
+        "sequence batching scheduler": message.HasField("sequence_batching"),
+    }
+    for what, present in unfit.items():
+        if present:
+            yield (
+                f"Response Cache does not currently support model {message.name} with {what}. Please disable the "
+                "response cache."
+            )
 
 
 #: Refused fields whose rule has a text of Triton's own.
@@ -170,14 +188,9 @@ def _refused_fields(message: ModelConfigMessage) -> Iterator[str]:
             yield f"'{path}' cannot be used for {message.name}: {support_of(path).note}"
 
 
-_RULES: tuple[Callable[[ModelConfigMessage], Iterator[str]], ...] = (
-    _identity,
-    _batch_size,
-    _dynamic_batching,
-    _instance_groups,
-    _response_cache,
-    _refused_fields,
-)
+_Rule = Callable[[ModelConfigMessage], Iterator[str]]
+_POLLED_RULES: tuple[_Rule, ...] = (_identity, _ensemble, _batch_size, _dynamic_batching, _response_cache)
+_RULES: tuple[_Rule, ...] = (*_POLLED_RULES, _instance_groups, _refused_fields)
 
 
 def _tensor_rules(message: ModelConfigMessage, complete: bool) -> Iterator[str]:

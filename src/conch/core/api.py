@@ -70,9 +70,11 @@ class ModelStatistics(msgspec.Struct, frozen=True):
 
     Attributes:
         last_inference: milliseconds since the epoch of the last inference request; 0 for none.
-        inference_count: inferences (a request of batch n counts n).
+        inference_count: inferences (a request of batch n counts n); answers from the response cache are none.
         execution_count: batches executed, those that failed included.
         inference_stats: keys success, fail, queue, compute_input, compute_infer, compute_output, cache_hit, cache_miss.
+            A hit counts as success and in queue, not in compute_*; its time is that of the look-up. The time of a miss
+            is that of look-up and insertion.
     """
 
     name: str

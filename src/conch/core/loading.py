@@ -14,8 +14,14 @@ from conch.backend_api import Backend, Instance, InstanceSpec, MetricSink, Model
 from conch.config import complete, pbtxt, validate, versions
 from conch.config.proto import ModelConfigMessage
 from conch.config.schema import ModelConfig
+from conch.core import ensemble
+from conch.core.cache import ModelCache, ResponseCache
 from conch.core.clock import Clock
+from conch.core.ensemble import FindConfig
+from conch.core.ensemble_scheduler import EnsembleScheduler, FindModel
 from conch.core.model import Model
+from conch.core.scheduler import Scheduler
+from conch.core.scheduling import MakeScheduling, Respond, Scheduling
 from conch.core.stats import ModelStats
 from conch.errors import ConchError, InternalError, InvalidArgumentError
 
@@ -53,15 +59,22 @@ class Loader:
 
     Args:
         find_backend: backend name -> backend; raises ConchError for one that is not installed.
+        cache: where models that ask for it keep their responses; None for nowhere.
     """
 
     def __init__(
-        self, find_backend: Callable[[str], Backend], options: LoadOptions, metrics: MetricSink, clock: Clock
+        self,
+        find_backend: Callable[[str], Backend],
+        options: LoadOptions,
+        metrics: MetricSink,
+        clock: Clock,
+        cache: ResponseCache | None = None,
     ) -> None:
         self._find_backend = find_backend
         self._options = options
         self._metrics = metrics
         self._clock = clock
+        self._cache = cache
 
     def read(self, name: str, directory: Path, override: str | None) -> ModelConfigMessage:
         """The configuration of a model (`override`: JSON that replaces config.pbtxt), as complete as its files make it.
@@ -81,6 +94,28 @@ class Loader:
             )
         validate.check_scheduling(message)
         return message
+
+    def steps(self, name: str, directory: Path, override: str | None) -> frozenset[str]:
+        """The models that an ensemble uses; none for another model, or for a configuration that cannot be read."""
+        try:
+            return ensemble.models_of(pbtxt.from_message(self.read(name, directory, override)))
+        except (ConchError, OSError):
+            return frozenset()
+
+    def ensemble(self, message: ModelConfigMessage) -> ModelConfig | None:
+        """The configuration of an ensemble; None for another model."""
+        return pbtxt.from_message(message) if message.HasField("ensemble_scheduling") else None
+
+    def check_graph(self, message: ModelConfigMessage, find: FindConfig) -> None:
+        """Check an ensemble as far as no other model can change it; the error lists what does not fit to those, too.
+
+        Raises:
+            InvalidArgumentError: its configuration is broken, or its steps do not make a graph.
+        """
+        config = self.ensemble(message)
+        problems = ensemble.graph_problems(config) if config is not None else []
+        if config is not None and problems:
+            raise ensemble.listed(config, problems + ensemble.step_problems(config, find))
 
     def versions(self, message: ModelConfigMessage, directory: Path) -> Sequence[int]:
         """The versions its policy selects.
@@ -103,19 +138,49 @@ class Loader:
             ConchError: the configuration is broken or has no backend; the text names the field.
         """
         config = pbtxt.from_message(message)
-        if self._options.auto_complete:
+        if self._options.auto_complete and config.ensemble_scheduling is None:
             backend = self._find_backend(config.backend)
             config = await backend.complete_config(self._source(config, max(selected), directory), config)
         validate.validate(config)
         return LoadPlan(config, directory, selected)
 
-    async def load(self, plan: LoadPlan, version: int) -> Model:
-        """Load all instances of one version, in parallel.
+    async def load(self, plan: LoadPlan, version: int, find: FindModel) -> Model:
+        """Load all instances of one version, in parallel; an ensemble has none, it finds the models of its steps.
 
         Raises:
             ConchError: an instance failed; those that had loaded are closed again.
         """
         started = time.monotonic()
+        config = plan.config
+        if config.ensemble_scheduling is not None:
+
+            def make_ensemble(stats: ModelStats, respond: Respond) -> Scheduling:
+                return EnsembleScheduler(config, stats, respond, find, self._clock)
+
+            return await self._model(plan, version, make_ensemble, started)
+        instances = await self._load_instances(plan, version)
+
+        def make_scheduler(stats: ModelStats, respond: Respond) -> Scheduling:
+            return Scheduler(config, instances, stats, respond, self._clock)
+
+        try:
+            return await self._model(plan, version, make_scheduler, started)
+        except BaseException as error:
+            await asyncio.gather(*(instance.close() for _, instance in instances))
+            if isinstance(error, Exception) and not isinstance(error, ConchError):
+                raise _unexpected(config.name, version, error) from error
+            raise
+
+    async def _model(self, plan: LoadPlan, version: int, make_scheduling: MakeScheduling, started: float) -> Model:
+        config = plan.config
+        stats = ModelStats()
+        cache = await self._model_cache(config, version, plan.directory)
+        model = Model(config, version, plan.directory, make_scheduling, self._clock, stats, cache)
+        model.check_labels()
+        stats.load_duration_s = time.monotonic() - started
+        return model
+
+    async def _load_instances(self, plan: LoadPlan, version: int) -> Sequence[tuple[str, Instance]]:
         config = plan.config
         backend = self._find_backend(config.backend)
         source = self._source(config, version, plan.directory)
@@ -130,20 +195,17 @@ class Loader:
             if not isinstance(instance, BaseException)
         ]
         failures = [outcome for outcome in loaded if isinstance(outcome, BaseException)]
-        stats = ModelStats()
-        try:
-            if failures:
-                raise failures[0]
-            model = Model(config, version, plan.directory, instances, self._clock, stats)
-            model.check_labels()
-        except BaseException as error:
+        if failures:
             await asyncio.gather(*(instance.close() for _, instance in instances))
-            if isinstance(error, Exception) and not isinstance(error, ConchError):
-                logger.error("loading %s version %d failed unexpectedly", config.name, version, exc_info=error)
-                raise InternalError(f"loading failed: {error}") from error
-            raise
-        stats.load_duration_s = time.monotonic() - started
-        return model
+            if isinstance(failures[0], Exception) and not isinstance(failures[0], ConchError):
+                raise _unexpected(config.name, version, failures[0]) from failures[0]
+            raise failures[0]
+        return instances
+
+    async def _model_cache(self, config: ModelConfig, version: int, directory: Path) -> ModelCache | None:
+        if self._cache is None or not config.response_cache:
+            return None
+        return ModelCache(self._cache, await asyncio.to_thread(self._cache.namespace, config, version, directory))
 
     async def _load_instance(self, backend: Backend, spec: InstanceSpec) -> Instance:
         for attempt in range(self._options.retry_count):
@@ -157,3 +219,8 @@ class Loader:
         given = self._options.backend_settings
         settings = {**given.get("", {}), **given.get(config.backend, {})}
         return ModelSource(config.name, version, directory, settings)
+
+
+def _unexpected(name: str, version: int, error: Exception) -> InternalError:
+    logger.error("loading %s version %d failed unexpectedly", name, version, exc_info=error)
+    return InternalError(f"loading failed: {error}")

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import msgspec
 
-from conch.backend_api import Instance, Output
+from conch.backend_api import Output
 from conch.config.schema import ModelConfig
 from conch.core.api import ModelMetadata, ModelStatistics, TensorMetadata
+from conch.core.cache import ModelCache
+from conch.core.cached_scheduler import CachedScheduler
 from conch.core.clock import Clock
 from conch.core.queue import Pending, RequestFuture
-from conch.core.scheduler import Scheduler
+from conch.core.scheduling import MakeScheduling
 from conch.core.stats import ModelStats
 from conch.core.validation import RequestRules, reshape_dims
 from conch.errors import InternalError
@@ -26,16 +28,25 @@ logger = logging.getLogger("conch.core.model")
 
 
 class Model:
-    """A version that serves. Created with its instances loaded; `close` frees them."""
+    """A version that serves. Created with everything loaded; `close` frees it.
+
+    Args:
+        make_scheduling: makes what executes the requests: instances behind a queue, or the steps of an ensemble.
+        cache: where it keeps its responses; None for nowhere.
+
+    Attributes:
+        cached: whether it keeps its responses.
+    """
 
     def __init__(
         self,
         config: ModelConfig,
         version: int,
         directory: Path,
-        instances: Sequence[tuple[str, Instance]],
+        make_scheduling: MakeScheduling,
         clock: Clock,
         stats: ModelStats | None = None,
+        cache: ModelCache | None = None,
     ) -> None:
         self.config = config
         self.version = version
@@ -45,7 +56,10 @@ class Model:
         self._rules = RequestRules(config)
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._scheduler = Scheduler(config, instances, self.stats, self._respond, clock)
+        self._scheduler = make_scheduling(self.stats, self._respond)
+        self.cached = cache is not None
+        if cache is not None:
+            self._scheduler = CachedScheduler(self._scheduler, cache, config, version, self.stats, clock)
         self._output_reshapes = {
             spec.name: (spec.reshape, spec.dims) for spec in config.output if spec.reshape is not None
         }
@@ -61,13 +75,20 @@ class Model:
         checked = self._rules.check(request)
         future = RequestFuture(loop=self._loop)
         self._scheduler.submit(
-            Pending(checked.request, future, checked.batch_size, checked.shape_key, self._clock.monotonic_ns())
+            Pending(
+                checked.request,
+                future,
+                checked.batch_size,
+                checked.shape_key,
+                self._clock.monotonic_ns(),
+                checked.lengths,
+            )
         )
         return future
 
     @property
     def healthy(self) -> bool:
-        """Whether an instance is up."""
+        """Whether requests can be executed: an instance is up, or every step of an ensemble is."""
         return self._scheduler.healthy
 
     @property
@@ -80,7 +101,7 @@ class Model:
         await self._scheduler.drain()
 
     async def close(self) -> None:
-        """Fail what still waits and free the instances."""
+        """Fail what still waits and free what executes."""
         await self._scheduler.close()
 
     def label(self, output: str, index: int) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
@@ -55,3 +56,21 @@ def fingerprint(directory: Path) -> str:
         else:
             digest.update(f"{path.relative_to(directory)}\0\n".encode())
     return digest.hexdigest()
+
+
+def write_files(name: str, files: Mapping[str, bytes]) -> tempfile.TemporaryDirectory[str]:
+    """A new directory that holds a model's directory `name` with these files (path relative to it -> content).
+
+    Raises:
+        ValueError: a path leaves the model's directory; the text names it.
+    """
+    scratch = tempfile.TemporaryDirectory(prefix="conch-model-")
+    for relative, content in files.items():
+        parts = PurePosixPath(relative)
+        if parts.is_absolute() or ".." in parts.parts or not parts.parts:
+            scratch.cleanup()
+            raise ValueError(f"override file path '{relative}' leaves the model's directory")
+        path = Path(scratch.name) / name / parts
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return scratch

@@ -13,16 +13,18 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from conch.backend_api import BatchResult, Instance, Output
+from conch.backend_api import BatchResult, Instance, Output, StreamingInstance, Unanswered
 from conch.config.padding import Padding, read_padding
 from conch.config.schema import ModelConfig
 from conch.core.batching import BatchPolicy, plan_batch, plan_padded_batch
 from conch.core.clock import Clock, Timer
+from conch.core.open_requests import OpenRequests
 from conch.core.padding import cut_response, longest_of, pad_request
-from conch.core.queue import Pending, RequestQueue
+from conch.core.queue import Pending, Progress, RequestQueue
 from conch.core.stats import ModelStats, PaddingStat
 from conch.errors import (
     BackendError,
+    CancelledError,
     ConchError,
     FailureReason,
     InstanceDiedError,
@@ -45,12 +47,17 @@ HEALTHY_AFTER_NS = 30_000_000_000
 
 
 class _Worker:
-    """An instance and what the scheduler remembers of it."""
+    """An instance and what the scheduler remembers of it.
 
-    __slots__ = ("attempts", "instance", "label", "revived_ns")
+    Attributes:
+        streaming: the instance, if its model may answer requests by itself.
+    """
+
+    __slots__ = ("attempts", "instance", "label", "revived_ns", "streaming")
 
     def __init__(self, instance: Instance, label: str) -> None:
         self.instance = instance
+        self.streaming = instance if isinstance(instance, StreamingInstance) else None
         self.label = label
         self.attempts = 0
         self.revived_ns = 0
@@ -76,7 +83,7 @@ class Scheduler:
         self._padding = read_padding(config)
         if self._padding is not None:
             stats.padding = PaddingStat()
-        self._ordered = bool(batching and batching.preserve_ordering)
+        self._ordered = bool(batching and batching.preserve_ordering) and not config.decoupled
         self._queue = RequestQueue(batching)
         self._stats = stats
         self._respond = respond
@@ -85,6 +92,7 @@ class Scheduler:
         self._idle = list(self._workers)
         for worker in self._workers:
             worker.instance.on_idle_death(partial(self._on_idle_death, worker))
+        self._open = OpenRequests(config.decoupled, stats, respond, self._finish, clock)
         self._broken: dict[_Worker, ConchError] = {}
         self._order: deque[Pending] = deque()
         self._loop = asyncio.get_running_loop()
@@ -210,7 +218,14 @@ class Scheduler:
             requests = [pending.request for pending in batch]
             if self._padding is not None:
                 requests = self._padded(batch, self._padding)
-            running = asyncio.ensure_future(worker.instance.execute(requests))
+                running = asyncio.ensure_future(worker.instance.execute(requests))
+            elif worker.streaming is not None:
+                for pending in batch:
+                    pending.taker = self._open
+                    pending.started_ns = now_ns
+                running = asyncio.ensure_future(worker.streaming.execute_into(requests, batch))
+            else:
+                running = asyncio.ensure_future(worker.instance.execute(requests))
         except ConchError as error:
             self._loop.call_soon(self._settle_failed_batch, worker, batch, now_ns, error)
             return
@@ -261,8 +276,8 @@ class Scheduler:
         padding = self._padding
         longest = longest_of([pending.lengths for pending in batch]) if padding is not None else ()
         for pending, output in zip(batch, result.outputs, strict=True):
-            if isinstance(output, ConchError):
-                self._fail(pending, output)
+            if pending.progress is not None or not isinstance(output, Output):
+                self._leave(pending, output, compute)
                 continue
             try:
                 response = self._respond(pending, output)
@@ -286,9 +301,44 @@ class Scheduler:
         else:
             self._idle.append(worker)
         for pending in batch:
-            self._fail(pending, error)
+            self._leave(pending, error, compute)
         if len(self._queue) and self._idle:
             self._dispatch()
+
+    def _leave(
+        self, pending: Pending, outcome: Output | ConchError | Unanswered, compute: tuple[int, int, int]
+    ) -> None:
+        """The execution ended of a request that its model answers by itself, or that has no output."""
+        progress = pending.progress
+        if progress is None:
+            progress = pending.progress = Progress()
+        progress.executing = False
+        progress.compute = compute
+        if progress.settled:
+            self._ended(pending)
+        elif outcome is Unanswered.RESCHEDULED:
+            self._requeue(pending)
+        elif not isinstance(outcome, Unanswered):
+            self._open.on_response(pending, outcome, final=True)
+
+    def _requeue(self, pending: Pending) -> None:
+        """Let a request wait for another execution, as if it had just come."""
+        pending.deadline_ns = 0
+        try:
+            if pending.future.done():
+                raise CancelledError("request was cancelled")
+            if self._closed:
+                raise UnavailableError("Server is stopping, the request was not executed again")
+            self._queue.push(pending)
+        except ConchError as error:
+            self._open.on_response(pending, error, final=True)
+            return
+        if pending.progress is not None:
+            pending.progress.executing = True
+        self._stats.pending_count += 1
+        if self._idle and not self._dispatch_planned:
+            self._dispatch_planned = True
+            self._loop.call_soon(self._dispatch)
 
     def _fail(self, pending: Pending, error: ConchError) -> None:
         self._stats.record_failure(error.reason, self._clock.monotonic_ns() - pending.enqueued_ns)
@@ -317,7 +367,8 @@ class Scheduler:
                     future.on_settled(future)
                 else:
                     self._loop.call_soon(future.on_settled, future)
-        self._ended(pending)
+        if pending.progress is None or not pending.progress.executing:
+            self._ended(pending)
 
     def _ended(self, pending: Pending) -> None:
         self._unsettled -= 1

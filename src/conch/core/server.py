@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 from conch.core.api import LogSettings, ModelIndexEntry, ModelMetadata, ModelStatistics, ServerMetadata
+from conch.core.cache import ResponseCache
 from conch.core.lifecycle import Lifecycle
 from conch.core.log_settings import LogControl
 from conch.core.metrics import CustomMetrics
@@ -24,6 +25,8 @@ EXTENSIONS = (
     "model_repository(unload_dependents)",
     "schedule_policy",
     "model_configuration",
+    "system_shared_memory",
+    "cuda_shared_memory",
     "binary_tensor_data",
     "parameters",
     "statistics",
@@ -37,6 +40,7 @@ class InferenceServer:
     Args:
         control: "none", "poll" or "explicit": who may change which models are loaded.
         strict_readiness: whether one model that is not ready makes the server not ready.
+        cache: the response cache of its models, closed with the server; None for none.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class InferenceServer:
         *,
         control: str = "none",
         strict_readiness: bool = True,
+        cache: ResponseCache | None = None,
     ) -> None:
         self._metadata = metadata
         self._lifecycle = lifecycle
@@ -55,6 +60,7 @@ class InferenceServer:
         self._logs = logs
         self._control = control
         self._strict_readiness = strict_readiness
+        self._cache = cache
         self._started = False
         self._stopping = False
 
@@ -67,6 +73,11 @@ class InferenceServer:
     def custom_metrics(self) -> CustomMetrics:
         """What models report of themselves."""
         return self._metrics
+
+    @property
+    def cache(self) -> ResponseCache | None:
+        """The response cache of the models."""
+        return self._cache
 
     def mark_started(self) -> None:
         """The start-up models have been tried: readiness may now be answered."""
@@ -140,9 +151,9 @@ class InferenceServer:
         await self._lifecycle.load(name, config, files)
 
     async def unload_model(self, name: str, unload_dependents: bool) -> None:
-        """Unload a model for a client. Nothing depends on a model yet, so `unload_dependents` changes nothing."""
+        """Unload a model for a client; with `unload_dependents` also what was loaded only because it uses it."""
         self._require_explicit()
-        await self._lifecycle.unload(name)
+        await self._lifecycle.unload(name, unload_dependents)
 
     def _require_explicit(self) -> None:
         if self._control != "explicit":
@@ -179,4 +190,6 @@ class InferenceServer:
                 logger.warning("%s has %d in-flight inferences", name, count)
         logger.info("All models are stopped, unloading models")
         await self._lifecycle.stop()
+        if self._cache is not None:
+            await self._cache.close()
         return drained

@@ -37,6 +37,16 @@ class _BatchCounters:
         self.output_ns = 0
 
 
+class PaddingStat:
+    """What padding made of the tokens of a model's batches (`Padding.tokens` a row, times rows)."""
+
+    __slots__ = ("padding_tokens", "real_tokens")
+
+    def __init__(self) -> None:
+        self.real_tokens = 0
+        self.padding_tokens = 0
+
+
 class ModelStats:
     """The counters of one model version.
 
@@ -45,6 +55,7 @@ class ModelStats:
         execution_count: batches executed, those that failed included.
         failures: failed requests by reason.
         pending_count: requests waiting in the scheduler's queue at this moment.
+        padding: set for a model that declares padding, by its scheduler.
         duration_buckets: cumulative-free counts per bucket of DURATION_BUCKETS_S, the last one for everything above.
     """
 
@@ -55,6 +66,7 @@ class ModelStats:
         self.restart_count = 0
         self.load_duration_s = 0.0
         self.pending_count = 0
+        self.padding: PaddingStat | None = None
         self.failures: dict[FailureReason, int] = dict.fromkeys(FailureReason, 0)
         self.duration_buckets = [0] * (len(DURATION_BUCKETS_S) + 1)
         self._success = _Duration()
@@ -63,6 +75,8 @@ class ModelStats:
         self._compute_input = _Duration()
         self._compute_infer = _Duration()
         self._compute_output = _Duration()
+        self._cache_hit = _Duration()
+        self._cache_miss = _Duration()
         self._batches: dict[int, _BatchCounters] = {}
 
     def record_success(self, batch_size: int, total_ns: int, queue_ns: int, compute: tuple[int, int, int]) -> None:
@@ -79,6 +93,31 @@ class ModelStats:
         self._compute_output.count += 1
         self._compute_output.ns += compute[2]
         self.duration_buckets[bisect_left(DURATION_BUCKETS_S, total_ns * 1e-9)] += 1
+
+    def record_padding(self, real_tokens: int, padding_tokens: int) -> None:
+        """One batch of a model that declares padding."""
+        if self.padding is not None:
+            self.padding.real_tokens += real_tokens
+            self.padding.padding_tokens += padding_tokens
+
+    def record_cache_hit(self, total_ns: int, queue_ns: int, lookup_ns: int) -> None:
+        """One request answered without executing: as in Triton neither an inference nor an execution."""
+        self._success.count += 1
+        self._success.ns += total_ns
+        self._queue.count += 1
+        self._queue.ns += queue_ns
+        self._cache_hit.count += 1
+        self._cache_hit.ns += lookup_ns
+        self.duration_buckets[bisect_left(DURATION_BUCKETS_S, total_ns * 1e-9)] += 1
+
+    def record_cache_miss(self, lookup_ns: int) -> None:
+        """One request that was looked up in vain and is to be executed."""
+        self._cache_miss.count += 1
+        self._cache_miss.ns += lookup_ns
+
+    def add_cache_insertion(self, insertion_ns: int) -> None:
+        """The answer to a request that missed was put into the cache; counts as time of the miss."""
+        self._cache_miss.ns += insertion_ns
 
     def record_failure(self, reason: FailureReason, total_ns: int) -> None:
         """One request that ended with an error."""
@@ -108,8 +147,8 @@ class ModelStats:
             "compute_input": self._compute_input.snapshot(),
             "compute_infer": self._compute_infer.snapshot(),
             "compute_output": self._compute_output.snapshot(),
-            "cache_hit": DurationStat(0, 0),
-            "cache_miss": DurationStat(0, 0),
+            "cache_hit": self._cache_hit.snapshot(),
+            "cache_miss": self._cache_miss.snapshot(),
         }
 
     def batch_stats(self) -> Sequence[BatchStat]:

@@ -7,6 +7,7 @@ from itertools import accumulate
 
 import psutil
 
+from conch.core.cache import LocalCache
 from conch.core.metrics import Family
 from conch.core.model import Model
 from conch.core.server import InferenceServer
@@ -41,6 +42,20 @@ _DURATIONS = (
 )
 
 
+#: (name, help, field of ModelStatistics.inference_stats, whether its duration is shown rather than its count)
+_CACHE_METRICS = (
+    ("nv_cache_num_hits_per_model", "Number of cache hits per model", "cache_hit", False),
+    ("nv_cache_num_misses_per_model", "Number of cache misses per model", "cache_miss", False),
+    ("nv_cache_hit_duration_per_model", "Total cache hit duration per model, in microseconds", "cache_hit", True),
+    (
+        "nv_cache_miss_duration_per_model",
+        "Total cache miss (insert+lookup) duration per model, in microseconds",
+        "cache_miss",
+        True,
+    ),
+)
+
+
 class MetricsRenderer:
     """Renders what a server has done.
 
@@ -59,8 +74,12 @@ class MetricsRenderer:
         text = _Page()
         models = list(self._server.models())
         _render_counts(text, models)
+        _render_model_caches(text, models)
         _render_gauges(text, models)
+        _render_padding(text, models)
         _render_duration_histogram(text, models)
+        if isinstance(self._server.cache, LocalCache) and any(model.cached for model in models):
+            _render_local_cache(text, self._server.cache)
         if self._cpu_metrics:
             memory = psutil.virtual_memory()
             text.family("nv_cpu_utilization", "CPU utilization rate [0.0 - 1.0]", "gauge")
@@ -146,6 +165,47 @@ def _render_gauges(text: _Page, models: Sequence[Model]) -> None:
     text.family("conch_instance_restart_count", "Number of instances restarted after they had died", "counter")
     for model in models:
         text.sample("conch_instance_restart_count", _labels(model), model.stats.restart_count)
+
+
+def _render_model_caches(text: _Page, models: Sequence[Model]) -> None:
+    cached = [model for model in models if model.cached]
+    if not cached:
+        return
+    for name, description, field, is_duration in _CACHE_METRICS:
+        text.family(name, description, "counter")
+        for model in cached:
+            stat = model.stats.inference_stats[field]
+            text.sample(name, _labels(model), stat.ns // 1000 if is_duration else stat.count)
+
+
+def _render_local_cache(text: _Page, cache: LocalCache) -> None:
+    samples: tuple[tuple[str, str, float], ...] = (
+        ("nv_cache_util", "Cache utilization [0.0 - 1.0]", cache.used_bytes / cache.capacity_bytes),
+        ("nv_cache_num_entries", "Number of responses stored in response cache", len(cache)),
+        ("nv_cache_num_lookups", "Number of cache lookups in response cache", cache.hit_count + cache.miss_count),
+        ("nv_cache_num_hits", "Number of cache hits in response cache", cache.hit_count),
+        ("nv_cache_num_misses", "Number of cache misses in response cache", cache.miss_count),
+        ("nv_cache_num_evictions", "Number of cache evictions in response cache", cache.eviction_count),
+        (
+            "nv_cache_lookup_duration",
+            "Total cache lookup duration (hit and miss), in microseconds",
+            cache.lookup_ns // 1000,
+        ),
+        ("nv_cache_insertion_duration", "Total cache insertion duration, in microseconds", cache.insertion_ns // 1000),
+    )
+    for name, description, value in samples:
+        text.family(name, description, "gauge")
+        text.sample(name, {}, value)
+
+
+def _render_padding(text: _Page, models: Sequence[Model]) -> None:
+    name = "conch_padding_elements_total"
+    text.family(name, "Real and padding tokens in the batches of models that declare padding", "counter")
+    for model in models:
+        tokens = model.stats.padding
+        if tokens is not None:
+            text.sample(name, _labels(model, kind="real"), tokens.real_tokens)
+            text.sample(name, _labels(model, kind="padding"), tokens.padding_tokens)
 
 
 def _render_duration_histogram(text: _Page, models: Sequence[Model]) -> None:

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from conch.config.pbtxt import from_message, parse
-from conch.config.validate import check, ignored, validate, violations
+from conch.config.validate import check, check_scheduling, ignored, validate, violations
 from conch.errors import InvalidArgumentError
 
 HEAD = 'name: "m" backend: "python" '
@@ -117,8 +117,16 @@ BATCHING = "max_batch_size: 4 dynamic_batching { %s }"
             "'sequence_batching' cannot be used for m: sequence batching is not available yet",
         ),
         (
-            'name: "m" platform: "ensemble" ensemble_scheduling { }',
-            "'ensemble_scheduling' cannot be used for m: ensembles are not available yet",
+            'name: "m" platform: "ensemble" ensemble_scheduling { } instance_group { }',
+            "instance group should not be specified for ensemble 'm'",
+        ),
+        (
+            'name: "m" platform: "ensemble" ensemble_scheduling { } model_warmup { }',
+            "model_warmup can not be specified for ensemble 'm'",
+        ),
+        (
+            'name: "m" platform: "ensemble" backend: "python" ensemble_scheduling { }',
+            "Ensemble model 'm' must have platform type 'ensemble' and empty backend type",
         ),
         (
             HEAD + "model_transaction_policy { decoupled: true }",
@@ -175,6 +183,19 @@ def test_response_cache_and_decoupled_exclude_each_other() -> None:
     ) in violations(message, complete=True)
 
 
+def test_response_cache_and_sequences_exclude_each_other() -> None:
+    message = parse(HEAD + "response_cache { enable: true } sequence_batching { }")
+    with pytest.raises(
+        InvalidArgumentError, match="does not currently support model m with sequence batching scheduler"
+    ):
+        check_scheduling(message)
+
+
+def test_a_response_cache_that_is_switched_off_excludes_nothing() -> None:
+    message = parse(HEAD + "response_cache { enable: false } model_transaction_policy { decoupled: true }")
+    assert not any("Response Cache" in text for text in violations(message, complete=True))
+
+
 def test_dims_may_be_missing_until_the_configuration_is_complete() -> None:
     message = parse(HEAD + 'input { name: "A" data_type: TYPE_FP32 }')
     assert violations(message, complete=False) == []
@@ -187,9 +208,8 @@ def test_ignored_fields_are_named_with_the_reason() -> None:
         HEAD + "optimization { priority: PRIORITY_MAX graph { level: 1 } cuda { graphs: true } eager_batching: true }"
     )
     assert ignored(message) == [
-        "'optimization.graph', 'optimization.cuda', 'optimization.eager_batching' are ignored (there is nothing to "
-        "tune this way)",
         "'optimization.priority' is ignored (all models have the same priority)",
+        "'optimization.cuda', 'optimization.eager_batching' are ignored (there is nothing to tune this way)",
     ]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from conch.core.cache import LocalCache
 from conch.core.lifecycle import Lifecycle
 from conch.core.loading import Loader, LoadOptions
 from conch.core.metrics import CustomMetrics
@@ -34,8 +35,12 @@ class Case:
         self.root = root
         self.backend = backend or EchoBackend()
         self.clock = FakeClock()
-        loader = Loader(lambda name: self.backend, LoadOptions(), CustomMetrics(), self.clock)
-        self.lifecycle = Lifecycle([root], loader, self.clock)
+        self.cache: LocalCache | None = None
+        self.lifecycle = self.new_lifecycle()
+
+    def new_lifecycle(self) -> Lifecycle:
+        loader = Loader(lambda name: self.backend, LoadOptions(), CustomMetrics(), self.clock, self.cache)
+        return Lifecycle([self.root], loader, self.clock)
 
     def index(self) -> list[tuple[str, str, str]]:
         return [(entry.name, entry.version, entry.state) for entry in self.lifecycle.index(ready=False)]
@@ -67,6 +72,37 @@ def test_a_loaded_model_answers_and_an_unloaded_one_says_so(tmp_path: Path) -> N
             case.lifecycle.find("echo", "")
         assert case.lifecycle.index(False)[0].reason == "unloaded"
         assert case.backend.instances[0].closed
+
+    play(tmp_path, work)
+
+
+def test_a_model_that_asks_for_a_response_cache_has_one_until_it_is_loaded_anew(tmp_path: Path) -> None:
+    async def work(case: Case) -> None:
+        case.cache = LocalCache(1 << 20, case.clock)
+        case.lifecycle = case.new_lifecycle()
+        await case.lifecycle.load("echo")
+        assert not case.lifecycle.find("echo", "").cached
+        (case.root / "echo" / "config.pbtxt").write_text(CONFIG + "response_cache { enable: true }")
+        await case.lifecycle.load("echo")
+        for _ in range(2):
+            await case.lifecycle.find("echo", "").infer(make_request())
+        assert [len(instance.batches) for instance in case.backend.instances] == [0, 1]
+        (case.root / "echo" / "1" / "model.py").write_text("changed")
+        await case.lifecycle.load("echo")
+        await case.lifecycle.find("echo", "").infer(make_request())
+        assert [len(instance.batches) for instance in case.backend.instances] == [0, 1, 1]
+
+    play(tmp_path, work)
+
+
+def test_without_a_cache_a_model_that_asks_for_one_is_executed_every_time(tmp_path: Path) -> None:
+    async def work(case: Case) -> None:
+        (case.root / "echo" / "config.pbtxt").write_text(CONFIG + "response_cache { enable: true }")
+        await case.lifecycle.load("echo")
+        assert not case.lifecycle.find("echo", "").cached
+        for _ in range(2):
+            await case.lifecycle.find("echo", "").infer(make_request())
+        assert len(case.backend.instances[0].batches) == 2
 
     play(tmp_path, work)
 

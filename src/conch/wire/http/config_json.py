@@ -6,6 +6,8 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from conch.config.json_format import LATER_FIELDS
+
 
 def config_json(message: Message) -> dict[str, Any]:
     """The message as a JSON object.
@@ -16,6 +18,8 @@ def config_json(message: Message) -> dict[str, Any]:
     document: dict[str, Any] = {}
     for field in message.DESCRIPTOR.fields:
         if field.has_presence and not message.HasField(field.name):
+            continue
+        if field.full_name in LATER_FIELDS and getattr(message, field.name) == field.default_value:
             continue
         document[field.name] = _field_json(field, getattr(message, field.name))
     return document

@@ -1,0 +1,386 @@
+"""Runs the requests of an ensemble: each step as soon as its tensors are there, as an ordinary request to its model.
+
+As in the other schedulers everything happens in callbacks on the event loop, and a request ends exactly once. Tensors
+are passed on by reference under their new names; there is no task and no queue of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Protocol
+
+from conch.backend_api import Output
+from conch.config.schema import ModelConfig
+from conch.core.clock import Clock
+from conch.core.ensemble import EnsembleGraph, Plan, Step
+from conch.core.queue import Pending, RequestFuture
+from conch.core.scheduling import Respond
+from conch.core.stats import ModelStats
+from conch.core.step_gate import StepGate
+from conch.errors import (
+    ERROR_BY_CODE,
+    BackendError,
+    CancelledError,
+    ConchError,
+    FailureReason,
+    RejectedError,
+    UnavailableError,
+)
+from conch.inference import SEQUENCE_END, SEQUENCE_START, InferRequest, InferResponse, Parameter
+from conch.tensor import Tensor
+
+logger = logging.getLogger("conch.core.ensemble_scheduler")
+
+
+class StepModel(Protocol):
+    """What an ensemble asks of the model of a step."""
+
+    @property
+    def config(self) -> ModelConfig: ...
+
+    @property
+    def healthy(self) -> bool: ...
+
+    def infer(self, request: InferRequest) -> RequestFuture: ...
+
+
+#: The model of that name and version ("" for the newest that is ready); raises ConchError when there is none.
+FindModel = Callable[[str, str], StepModel]
+
+
+class _Run:
+    """One request on its way through the steps.
+
+    Attributes:
+        tensors: the ensemble's tensors that exist so far, under its own names.
+        waits_for: step -> how many of the steps before it have not answered yet.
+        running: step -> the request to its model.
+        left: steps that have not answered yet.
+        compute: the sums of what the steps' executions took: input, infer, output in ns.
+        outcome: what it ended with.
+        accepted: whether `submit` has returned, so that an error can no longer be raised there.
+        times: for verbose logs: step -> when it was started and answered.
+    """
+
+    __slots__ = (
+        "accepted",
+        "compute",
+        "left",
+        "outcome",
+        "pending",
+        "plan",
+        "running",
+        "started_ns",
+        "tensors",
+        "times",
+        "waits_for",
+    )
+
+    def __init__(self, pending: Pending, plan: Plan, now_ns: int) -> None:
+        self.pending = pending
+        self.plan = plan
+        self.started_ns = now_ns
+        self.tensors: dict[str, Tensor] = {tensor.name: tensor for tensor in pending.request.inputs}
+        self.waits_for = dict(plan.waits_for)
+        self.running: dict[int, RequestFuture] = {}
+        self.left = plan.steps
+        self.compute = (0, 0, 0)
+        self.outcome: InferResponse | ConchError | None = None
+        self.accepted = False
+        self.times: dict[int, list[int]] | None = {} if logger.isEnabledFor(logging.DEBUG) else None
+
+
+class EnsembleScheduler:
+    """Owns the requests of one version of an ensemble.
+
+    Args:
+        find: asked anew for every step of every request, so that a reloaded model is taken up at once.
+    """
+
+    def __init__(self, config: ModelConfig, stats: ModelStats, respond: Respond, find: FindModel, clock: Clock) -> None:
+        self._name = config.name
+        self._graph = EnsembleGraph(config)
+        self._batches = config.max_batch_size > 0
+        self._output_ranks = {
+            spec.name: len(spec.dims if spec.reshape is None else spec.reshape) + self._batches
+            for spec in config.output
+        }
+        self._stats = stats
+        self._respond = respond
+        self._find = find
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._fits: dict[int, tuple[StepModel, Mapping[str, int]]] = {}
+        limit = config.ensemble_scheduling.max_inflight_requests if config.ensemble_scheduling is not None else 0
+        self._gate: StepGate[_Run] | None = StepGate(limit, self._graph.feeds) if limit else None
+        self._admission_planned = False
+        self._runs: set[_Run] = set()
+        self._drained: asyncio.Future[None] | None = None
+        self._closed = False
+
+    @property
+    def in_flight(self) -> int:
+        """Requests submitted and not yet settled."""
+        return len(self._runs)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every step has a model that can execute."""
+        try:
+            return all(self._find(step.model_name, step.model_version).healthy for step in self._graph.steps)
+        except ConchError:
+            return False
+
+    def submit(self, pending: Pending) -> None:
+        """Take a request and start its first steps.
+
+        Raises:
+            UnavailableError: the scheduler is closed.
+            ConchError: a first step's model does not take its request.
+        """
+        if self._closed:
+            raise UnavailableError(
+                "Server is stopping, scheduler for model has stopped accepting new inference requests"
+            )
+        run = _Run(pending, self._graph.plan(pending.request.outputs), self._clock.monotonic_ns())
+        self._runs.add(run)
+        pending.future.on_cancel = partial(self._on_cancel, run)
+        self._start(run, run.plan.first)
+        if isinstance(run.outcome, ConchError):
+            raise run.outcome
+        run.accepted = True
+
+    async def drain(self) -> None:
+        """Wait until every submitted request has ended."""
+        while self._runs:
+            if self._drained is None:
+                self._drained = self._loop.create_future()
+            await asyncio.shield(self._drained)
+
+    async def close(self) -> None:
+        """End what is under way; the models of the steps belong to others."""
+        self._closed = True
+        for run in list(self._runs):
+            self._fail(run, UnavailableError("Server is stopping, the request was not executed"))
+
+    def _start(self, run: _Run, numbers: Iterable[int]) -> None:
+        """Start these steps, and those that answers given at once (from a cache) bring on."""
+        ready = list(numbers)
+        while ready and run.outcome is None:
+            number = ready.pop(0)
+            if self._gate is None or self._gate.enter(run, number):
+                ready += self._start_step(run, number)
+
+    def _start_step(self, run: _Run, number: int) -> Sequence[int]:
+        """Send a step's request.
+
+        Returns:
+            The steps that can start now, if it was answered at once.
+        """
+        step = self._graph.steps[number]
+        if run.times is not None:
+            run.times[number] = [self._clock.monotonic_ns()]
+        try:
+            future = self._send(run, number, step)
+        except ConchError as error:
+            self._leave(number)
+            self._fail(run, self._named(step, error))
+            return ()
+        run.running[number] = future
+        if future.done():
+            return self._take_answer(run, number, future)
+        future.on_settled = partial(self._on_answer, run, number)
+        return ()
+
+    def _leave(self, number: int) -> None:
+        """A request is over with a step; those that wait before it get their turn in the next turn of the loop."""
+        if self._gate is not None:
+            self._gate.leave(number)
+            if not self._admission_planned:
+                self._admission_planned = True
+                self._loop.call_soon(self._admit, self._gate)
+
+    def _admit(self, gate: StepGate[_Run]) -> None:
+        self._admission_planned = False
+        for run, number in gate.admit():
+            if run.outcome is None:
+                self._start(run, self._start_step(run, number))
+            else:  # it ended while it waited
+                gate.leave(number)
+
+    def _send(self, run: _Run, number: int, step: Step) -> RequestFuture:
+        model = self._find(step.model_name, step.model_version)
+        known = self._fits.get(number)
+        if known is None or known[0] is not model:
+            batch = 1 if model.config.max_batch_size else 0
+            known = self._fits[number] = (model, {spec.name: len(spec.dims) + batch for spec in model.config.input})
+        ranks = known[1]
+        inputs = []
+        for name, tensor_name in step.inputs:
+            tensor = run.tensors.get(tensor_name)
+            if tensor is not None:  # else an optional one that nobody gave
+                rank = ranks.get(name, -1)
+                if tensor.name != name or len(tensor.shape) != rank:
+                    tensor = _fitted(tensor, name, rank, batches=model.config.max_batch_size > 0)
+                inputs.append(tensor)
+        request = run.pending.request
+        return model.infer(
+            InferRequest(
+                step.model_name,
+                step.model_version,
+                tuple(inputs),
+                request.id,
+                step.requested,
+                request.parameters,
+                request.correlation_id,
+                request.flags,
+                request.priority,
+                request.timeout_us,
+            )
+        )
+
+    def _on_answer(self, run: _Run, number: int, future: asyncio.Future[InferResponse]) -> None:
+        if run.outcome is None:
+            assert isinstance(future, RequestFuture)
+            self._start(run, self._take_answer(run, number, future))
+
+    def _take_answer(self, run: _Run, number: int, future: RequestFuture) -> Sequence[int]:
+        """Keep a step's outputs.
+
+        Returns:
+            The steps that can start now.
+        """
+        del run.running[number]
+        self._leave(number)
+        step = self._graph.steps[number]
+        if run.times is not None:
+            run.times[number].append(self._clock.monotonic_ns())
+        error = CancelledError("request was cancelled") if future.cancelled() else future.exception()
+        if error is not None:
+            assert isinstance(error, ConchError)
+            self._fail(run, self._named(step, error))
+            return ()
+        response = future.result()
+        for output, tensor_name in step.outputs:
+            tensor = response.output(output)
+            if tensor is not None:
+                run.tensors[tensor_name] = tensor
+        run.compute = _sum(run.compute, future.compute)
+        run.left -= 1
+        if not run.left:
+            self._answer(run)
+            return ()
+        startable = []
+        for following in run.plan.feeds[number]:
+            run.waits_for[following] -= 1
+            if not run.waits_for[following]:
+                startable.append(following)
+        return startable
+
+    def _answer(self, run: _Run) -> None:
+        """Every step has answered: so does the ensemble."""
+        pending = run.pending
+        tensors = []
+        for name in run.plan.outputs:
+            tensor = run.tensors.get(name)
+            if tensor is not None:
+                rank = self._output_ranks[name]
+                if tensor.name != name or len(tensor.shape) != rank:
+                    tensor = _fitted(tensor, name, rank, batches=self._batches)
+                tensors.append(tensor)
+        try:
+            response = self._respond(pending, Output(tuple(tensors), _sequence_parameters(pending.request, tensors)))
+        except ConchError as error:
+            self._fail(run, error)
+            return
+        now_ns = self._clock.monotonic_ns()
+        self._stats.record_execution(pending.batch_size, run.compute, self._clock.epoch_ms())
+        queue_ns = run.started_ns - pending.enqueued_ns
+        self._stats.record_success(pending.batch_size, now_ns - pending.enqueued_ns, queue_ns, run.compute)
+        if run.times is not None:
+            self._log_times(run, run.times, now_ns)
+        pending.future.compute = run.compute
+        self._end(run, response)
+
+    def _fail(self, run: _Run, error: ConchError) -> None:
+        self._stats.record_failure(error.reason, self._clock.monotonic_ns() - run.pending.enqueued_ns)
+        self._end(run, error)
+
+    def _on_cancel(self, run: _Run) -> None:
+        if run.outcome is None:
+            self._stats.record_failure(FailureReason.CANCELED, self._clock.monotonic_ns() - run.pending.enqueued_ns)
+            self._end(run, CancelledError("request was cancelled"))
+
+    def _end(self, run: _Run, outcome: InferResponse | ConchError) -> None:
+        run.outcome = outcome
+        for number, running in run.running.items():
+            if not running.cancel():
+                running.exception()  # it ended in this very turn, and nobody will ask how
+            self._leave(number)
+        run.running.clear()
+        future = run.pending.future
+        if not future.done() and (run.accepted or isinstance(outcome, InferResponse)):
+            if isinstance(outcome, InferResponse):
+                future.set_result(outcome)
+            else:
+                future.set_exception(outcome)
+            if future.on_settled is not None:
+                future.on_settled(future)
+        self._runs.remove(run)
+        if not self._runs and self._drained is not None:
+            self._drained.set_result(None)
+            self._drained = None
+
+    def _named(self, step: Step, error: ConchError) -> ConchError:
+        """An error of a step as the ensemble's: in Triton's words, and with the step's name where they lack it."""
+        text = error.message if f"'{step.model_name}" in error.message else f"step '{step.model_name}': {error.message}"
+        text = f"in ensemble '{self._name}', {text}"
+        if isinstance(error, BackendError):
+            return BackendError(text, error.code)
+        if isinstance(error, RejectedError):
+            return RejectedError(text)
+        return ERROR_BY_CODE[error.code](text)
+
+    def _log_times(self, run: _Run, times: Mapping[int, Sequence[int]], now_ns: int) -> None:
+        request = run.pending.request
+        steps = ", ".join(
+            f"'{self._graph.steps[number].model_name}' {(start - run.pending.enqueued_ns) / 1000:.0f}.."
+            f"{(end - run.pending.enqueued_ns) / 1000:.0f}"
+            for number, (start, end) in times.items()
+        )
+        logger.debug(
+            "ensemble '%s', request id '%s': %.0f us; steps from..to us: %s",
+            self._name, request.id, (now_ns - run.pending.enqueued_ns) / 1000, steps,
+        )  # fmt: skip
+
+
+def _fitted(tensor: Tensor, name: str, rank: int, *, batches: bool) -> Tensor:
+    """The same data under another name, and in the form that a model that batches, or does not, expects.
+
+    A batch of one and no batch are the same data: the dimension is put before or taken away. Every other shape is left
+    as it is, for the model to refuse.
+    """
+    shape = tensor.shape
+    if batches and len(shape) == rank - 1:
+        shape = (1, *shape)
+    elif not batches and len(shape) == rank + 1 and shape[0] == 1:
+        shape = shape[1:]
+    return Tensor(name, tensor.datatype, shape, tensor.data)
+
+
+def _sum(left: tuple[int, int, int], right: tuple[int, int, int]) -> tuple[int, int, int]:
+    return left[0] + right[0], left[1] + right[1], left[2] + right[2]
+
+
+def _sequence_parameters(request: InferRequest, outputs: Sequence[Tensor]) -> Mapping[str, Parameter]:
+    """The sequence a response belongs to, which every response of an ensemble that brings tensors says."""
+    if not outputs:
+        return {}
+    return {
+        "sequence_id": request.correlation_id,
+        "sequence_start": bool(request.flags & SEQUENCE_START),
+        "sequence_end": bool(request.flags & SEQUENCE_END),
+    }

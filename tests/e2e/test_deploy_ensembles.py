@@ -1,0 +1,212 @@
+"""Every task that can be broken apart, deployed as an ensemble, answers what the library's own pipeline answers."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests import checkpoints
+from tests.checkpoints import wire
+from tests.serving import ServerProcess, serving
+
+pytest.importorskip("transformers", reason="deploying needs transformers: pip install 'conch[hf]'")
+pytest.importorskip("onnxruntime", reason="ensembles need an engine: pip install 'conch[onnxruntime]'")
+
+from conch.app import InferModel, loaded_models
+from conch.deploy.export import ExportOptions
+from conch.deploy.family import Family
+from conch.deploy.run import Order, Written, build, check, make, write
+from conch.deploy.verify import Verification, table
+from conch.errors import ConchError
+from tests.e2e.test_deploy_tasks import ask, differences
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+LIGHT = (
+    "audio-classification",
+    "audio-classification.ast",
+    "feature-extraction",
+    "fill-mask",
+    "fill-mask.roberta",
+    "image-classification",
+    "image-classification.convnext",
+    "image-feature-extraction",
+    "sentence-similarity",
+    "text-classification",
+    "text-classification.distilbert",
+    "text-classification.multi-label",
+    "text-ranking",
+    "token-classification",
+    "zero-shot-audio-classification",
+    "zero-shot-classification",
+    "zero-shot-classification.bert",
+    "zero-shot-image-classification",
+    "zero-shot-image-classification.siglip",
+)
+"""Checkpoints whose preprocess and postprocess need no transformers."""
+
+GENERIC = ("automatic-speech-recognition", "object-detection.detr", "text-generation")
+"""One checkpoint for each way to keep the pipeline's own steps; they start slowly, so not all of them."""
+
+
+def say(text: str) -> None:
+    print(text)
+
+
+def watch(what: str, done: float) -> None:
+    """Nobody watches."""
+
+
+def order(checkpoint_name: str, directory: Path, **changes: Any) -> Order:
+    checkpoint = checkpoints.build(checkpoint_name, directory / "checkpoints")
+    settings: dict[str, Any] = {
+        "task": checkpoints.TASKS[checkpoint_name].task,
+        "name": checkpoint_name,
+        "approach": "ensemble",
+        "export": ExportOptions(backend="onnxruntime"),
+    }
+    return Order(str(checkpoint), directory / "models", **(settings | changes))
+
+
+async def answers(written: Written, name: str) -> tuple[Verification, list[Any], list[Any]]:
+    """The deploy's own verification, and the answers to the checkpoint's samples, alone and together."""
+    calls = [wire.CALLS[checkpoints.TASKS[name].task](sample) for sample in checkpoints.sample_inputs(name)]
+    async with loaded_models(written.family.staging, written.plan.name) as infer:
+
+        @asynccontextmanager
+        async def opened(repository: Path, model: str) -> AsyncIterator[InferModel]:
+            yield infer
+
+        async def one(call: wire.Call) -> dict[str, Any]:
+            outputs = await infer(written.plan.name, wire.batched(call[0]), call[1])
+            return {key: array[0] for key, array in outputs.items()}
+
+        verification = await check(written, opened, watch)
+        alone = [await one(call) for call in calls]
+        together = await asyncio.gather(*map(one, calls))
+    return verification, alone, list(together)
+
+
+@pytest.mark.parametrize("name", [*LIGHT, *GENERIC])
+def test_ensemble_answers_as_the_pipeline(name: str, tmp_path: Path) -> None:
+    if absent := checkpoints.missing(name):
+        pytest.skip(f"transformers cannot run {name} without {', '.join(absent)}")
+    ordered = order(name, tmp_path)
+    planned = make(ordered, say, watch)
+    with Family(ordered.repository, planned.plan.name, force=False) as family:
+        written = build(ordered, planned, family, say, watch)
+        assert (written.approach, written.reason) == ("ensemble", "")
+        verification, alone, together = asyncio.run(answers(written, name))
+
+    assert verification.passed, table(verification)
+    assert {row.stage for row in verification.rows} > {""}
+    expected = checkpoints.reference(name, tmp_path / "checkpoints" / name)
+    assert [differences(name, *pair) for pair in zip(expected, alone, strict=True)] == [[] for _ in alone]
+    assert [differences(name, *pair) for pair in zip(expected, together, strict=True)] == [[] for _ in together]
+
+
+REQUESTS: dict[str, tuple[dict[str, Any], ...]] = {
+    "sentence-similarity": ({"normalize": False}, {"normalize": True}, {"prompt": "query: "}),
+    "text-classification": ({"top_k": 2}, {"function_to_apply": "sigmoid"}, {"truncation": True, "max_length": 6}),
+    "zero-shot-image-classification": ({"hypothesis_template": "a photo of {}."},),
+    "token-classification": ({"aggregation_strategy": "simple"}, {"stride": 2, "ignore_labels": "[]"}),
+}
+"""Request parameters that change what the core computes, and some that do not."""
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with models deployed both ways: `<name>` and `<name>-pipeline`."""
+    directory = tmp_path_factory.mktemp("both")
+    for name in REQUESTS:
+        assert write(order(name, directory), say, watch).approach == "ensemble"
+        write(order(name, directory, approach="pipeline", name=f"{name}-pipeline"), say, watch)
+    return directory / "models"
+
+
+@pytest.fixture(scope="module")
+def both_server(both: Path) -> Iterator[ServerProcess]:
+    with serving(both, limit_s=240) as process:
+        yield process
+        assert process.stop() == 0
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_client_cannot_tell_the_approaches_apart(name: str, both_server: ServerProcess) -> None:
+    sent = [wire.CALLS[checkpoints.TASKS[name].task](sample) for sample in checkpoints.sample_inputs(name)]
+    calls = [(inputs, parameters) for inputs, _ in sent for parameters in ({}, *REQUESTS[name])]
+
+    def both_ways(call: wire.Call) -> tuple[dict[str, Any], dict[str, Any]]:
+        return ask(both_server, name, call), ask(both_server, f"{name}-pipeline", call)
+
+    with ThreadPoolExecutor(8) as pool:
+        for ensemble, pipeline in pool.map(both_ways, calls):
+            assert ensemble.keys() == pipeline.keys()
+            for key in ensemble:
+                got, want = wire.readable(ensemble[key]), wire.readable(pipeline[key])
+                if key == "json":
+                    got, want = wire.from_json(str(got[0])), wire.from_json(str(want[0]))
+                assert not checkpoints.compare.mismatches(want, got, path=key)
+
+
+def test_labels_that_only_pad_a_request_count_for_nothing(both_server: ServerProcess) -> None:
+    name = "zero-shot-image-classification"
+    (inputs, _), *_ = [wire.CALLS[name](sample) for sample in checkpoints.sample_inputs(name)]
+    padded = {**inputs, "text": np.concatenate([inputs["text"], wire.texts("", "")])}
+    short, long = ask(both_server, name, (inputs, {})), ask(both_server, name, (padded, {}))
+
+    labels = len(inputs["text"])
+    np.testing.assert_allclose(long["probs"][:labels], short["probs"], atol=1e-5)
+    np.testing.assert_allclose(long["logits_per_image"][:labels], short["logits_per_image"], atol=1e-4)
+    assert not long["probs"][labels:].any()
+    assert not long["logits_per_image"][labels:].any()
+
+
+def test_error_of_a_request_names_the_step_and_fails_alone(both_server: ServerProcess) -> None:
+    name = "zero-shot-image-classification"
+    (inputs, _), *_ = [wire.CALLS[name](sample) for sample in checkpoints.sample_inputs(name)]
+    broken = {**inputs, "image": wire.texts("no picture")}
+    with ThreadPoolExecutor(2) as pool:
+        failed = pool.submit(ask, both_server, name, (broken, {}))
+        answered = pool.submit(ask, both_server, name, (inputs, {}))
+        with pytest.raises(Exception, match=f"step '{name}_image_preprocess': cannot decode the image"):
+            failed.result()
+        assert answered.result()["probs"].sum() == pytest.approx(1, abs=1e-4)
+
+
+@functools.cache
+def examples() -> Path:
+    return Path(__file__).parents[2] / "examples" / "shapes-clip"
+
+
+def test_trained_clip_keeps_its_meaning_in_int8(tmp_path: Path) -> None:
+    export = ExportOptions(backend="onnxruntime", quantize="int8")
+    ordered = Order(str(examples()), tmp_path, name="shapes", approach="ensemble", export=export)
+    planned = make(ordered, say, watch)
+    with Family(tmp_path, "shapes", force=False) as family:
+        written = build(ordered, planned, family, say, watch)
+        assert written.ensemble is not None
+        assert {each.dtype for each in written.ensemble.exported.values()} >= {"int8"}
+        verification = asyncio.run(check(written, loaded_models, watch))
+    assert verification.passed, table(verification)
+    assert "reported" in table(verification)
+
+
+def test_model_that_fails_its_checks_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ordered = order("sentence-similarity", tmp_path)
+    planned = make(ordered, say, watch)
+    with (
+        pytest.raises(ConchError, match="text is out of reach"),
+        Family(ordered.repository, planned.plan.name, force=False) as family,
+    ):
+        build(ordered, planned, family, say, watch)
+        raise ConchError("the text is out of reach")
+    assert list(ordered.repository.iterdir()) == []
