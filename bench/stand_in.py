@@ -32,7 +32,8 @@ class TritonPythonModel:
         columns = [[read(request, name).as_numpy() for request in requests] for name in self.inputs]
         sizes = [len(array) for array in columns[0]]
         fed = {
-            name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays) for name, arrays in zip(self.inputs, columns)
+            name: np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
+            for name, arrays in zip(self.inputs, columns)
         }
         results = self.session.run(self.outputs, fed)
         ends = np.cumsum(sizes)

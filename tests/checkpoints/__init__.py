@@ -22,7 +22,17 @@ from typing import Any
 from . import samples
 from .samples import Sample
 
-__all__ = ["TASKS", "Checkpoint", "Sample", "build", "missing", "pipeline_kwargs", "reference", "sample_inputs"]
+__all__ = [
+    "ARCHITECTURES",
+    "TASKS",
+    "Checkpoint",
+    "Sample",
+    "build",
+    "missing",
+    "pipeline_kwargs",
+    "reference",
+    "sample_inputs",
+]
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,8 @@ class Checkpoint:
     Attributes:
         task: the pipeline's task, or the Hub's name of it for the models that run in sentence-transformers.
         family: the model's architecture.
-        module: the module of this package whose function `task_family` writes the checkpoint.
+        module: the module of this package whose function `task_family`, or whose table at "task.family", writes the
+            checkpoint.
         samples: makes the inputs.
         pipeline_kwargs: what `transformers.pipeline` is given beside the task and the directory.
         requires: packages beyond torch, transformers and pillow without which transformers cannot run the task.
@@ -52,7 +63,9 @@ class Checkpoint:
         import torch
 
         name = f"{self.task}_{self.family}".replace("-", "_")
-        function = getattr(importlib.import_module(f".{self.module}", __name__), name)
+        module = importlib.import_module(f".{self.module}", __name__)
+        recipes: Mapping[str, Callable[[Path], None]] = getattr(module, "RECIPES", {})
+        function = recipes.get(f"{self.task}.{self.family}") or getattr(module, name)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # for the few parameters that keep the values they were initialised with
             function(directory)
@@ -105,6 +118,64 @@ _ROWS = (
 )
 
 
+def _families(
+    task: str, module: str, make_samples: Callable[[], list[Sample]], names: str, library: str = "transformers"
+) -> tuple[Checkpoint, ...]:
+    """One row a name, all of one task and module."""
+    return tuple(Checkpoint(task, name, module, make_samples, library=library) for name in names.split())
+
+
+_FURTHER = (
+    *_families(
+        "text-classification",
+        "encoders",
+        samples.texts,
+        "roberta albert electra deberta-v2 modernbert xlnet t5 funnel mobilebert convbert qwen3 longformer",
+    ),
+    *_families("fill-mask", "encoders", samples.masked_texts, "distilbert albert"),
+    *_families("fill-mask", "encoders", samples.masked_texts_roberta, "camembert modernbert"),
+    *_families("token-classification", "encoders", samples.named_entities, "roberta xlm-roberta deberta-v2 electra"),
+    *_families("feature-extraction", "encoders", samples.texts, "mpnet fnet nystromformer gpt2"),
+    *_families("zero-shot-classification", "encoders", samples.labelled_texts, "roberta deberta-v2"),
+    *_families("text-ranking", "encoders", samples.queries, "xlm-roberta modernbert", "sentence-transformers"),
+    *_families(
+        "sentence-similarity",
+        "encoders",
+        samples.sentences,
+        "mpnet xlm-roberta distilbert qwen3",
+        "sentence-transformers",
+    ),
+    *_families(
+        "text-generation",
+        "decoders",
+        samples.conversations,
+        "mistral mixtral qwen3 phi3 gemma2 opt bloom gpt-neox falcon mamba",
+    ),
+    *_families(
+        "image-classification",
+        "cameras",
+        samples.images,
+        "deit beit swin swinv2 resnet regnet mobilenet-v2 dinov2 convnextv2 vit-msn pvt-v2 siglip",
+    ),
+    *_families("image-feature-extraction", "cameras", samples.images, "swin beit"),
+    *_families("image-segmentation", "cameras", samples.images, "beit mobilevit upernet maskformer mask2former"),
+    *_families(
+        "object-detection",
+        "cameras",
+        samples.images,
+        "rt-detr d-fine conditional-detr deformable-detr table-transformer",
+    ),
+    *_families("depth-estimation", "cameras", samples.images, "depth-anything glpn"),
+    *_families("audio-classification", "listeners", samples.sounds, "hubert wavlm whisper"),
+    *_families("automatic-speech-recognition", "listeners", samples.sounds, "hubert unispeech"),
+    *_families("zero-shot-image-classification", "listeners", samples.labelled_images, "siglip2 align chinese-clip"),
+    *_families("zero-shot-object-detection", "listeners", samples.labelled_images, "owlv2"),
+    *_families("image-text-to-text", "listeners", samples.captions, "blip"),
+    Checkpoint("video-classification", "timesformer", "cameras", samples.videos, requires=("av",)),
+    Checkpoint("video-classification", "vivit", "cameras", samples.videos, requires=("av",)),
+)
+
+
 def _named(rows: tuple[Checkpoint, ...]) -> Mapping[str, Checkpoint]:
     table: dict[str, Checkpoint] = {}
     for row in rows:
@@ -115,6 +186,9 @@ def _named(rows: tuple[Checkpoint, ...]) -> Mapping[str, Checkpoint]:
 TASKS: Mapping[str, Checkpoint] = _named(_ROWS)
 """Name -> checkpoint, for every task transformers' `pipeline()` knows and the two of sentence-transformers."""
 
+ARCHITECTURES: Mapping[str, Checkpoint] = _named(_ROWS + _FURTHER)
+"""Those and further architectures, for what should hold of all of them."""
+
 
 def build(task: str, directory: Path) -> Path:
     """Write the checkpoint called `task` into `directory / task` and return that; what is there already stays.
@@ -122,7 +196,7 @@ def build(task: str, directory: Path) -> Path:
     Raises:
         KeyError: no checkpoint has that name.
     """
-    checkpoint, target = TASKS[task], directory / task
+    checkpoint, target = ARCHITECTURES[task], directory / task
     if not target.exists():
         checkpoint.write(target)
     return target
@@ -130,22 +204,22 @@ def build(task: str, directory: Path) -> Path:
 
 def sample_inputs(task: str) -> list[Sample]:
     """New samples for the checkpoint called `task`: at least two."""
-    return TASKS[task].samples()
+    return ARCHITECTURES[task].samples()
 
 
 def pipeline_kwargs(task: str) -> dict[str, Any]:
     """What `transformers.pipeline` wants beside the task and the directory."""
-    return dict(TASKS[task].pipeline_kwargs)
+    return dict(ARCHITECTURES[task].pipeline_kwargs)
 
 
 def missing(task: str) -> list[str]:
     """The packages that the task needs and this Python does not have."""
-    return [package for package in TASKS[task].requires if importlib.util.find_spec(package) is None]
+    return [package for package in ARCHITECTURES[task].requires if importlib.util.find_spec(package) is None]
 
 
 def reference(task: str, directory: Path) -> list[Any]:
     """The answers of the library the checkpoint is for, one a sample: the truth a deployed model is compared with."""
-    checkpoint = TASKS[task]
+    checkpoint = ARCHITECTURES[task]
     if checkpoint.library == "transformers":
         import transformers
 

@@ -14,7 +14,7 @@ from conch.deploy.export import BACKENDS, ExportOptions
 from conch.deploy.family import Family
 from conch.deploy.next_steps import curl_command, infer_command, serve_command
 from conch.deploy.plan import Choices
-from conch.deploy.run import Order, Written, build, check, make
+from conch.deploy.run import Order, Written, accuracy, build, check, make
 from conch.deploy.tasks import TASKS
 from conch.deploy.verify import Verification, table
 from conch.errors import ConchError, InvalidArgumentError
@@ -235,7 +235,8 @@ def _tell(written: Written, verification: Verification | None, *, kept: bool) ->
                 file=sys.stderr,
             )
             return
-        print("verified: the deployed model answers as the library does")
+        lenient = any(row.tolerance == float("inf") for row in verification.rows)
+        print(f"verified: the deployed model answers as the library does{', but for int8' if lenient else ''}")
     print(f"wrote {', '.join(written.models)} to {written.directory.parent}")
     if written.reason:
         print(f"by approach 1 (exit code {FELL_BACK}): {written.reason}")
@@ -292,7 +293,7 @@ def _engines(written: Written) -> list[dict[str, Any]]:
             "opset": each.opset,
             "times_ms": dict(each.times_ms),
             "rejected": {rejection.backend: rejection.reason for rejection in each.rejected},
-            "notes": list(each.notes),
+            "notes": [*accuracy(each), *each.notes],
         }
         for part, each in exported.items()
     ]

@@ -67,19 +67,21 @@ def _quiet() -> Iterator[None]:
         logging.enable_progress_bar()
 
 
-def _call(pipe: Any, sample: Sample) -> Any:
-    return pipe(*sample.arguments, **sample.keywords)
+def call(pipe: Any, sample: Sample) -> Any:
+    """The pipeline's result; pipelines write into dictionaries they are given, so they get copies."""
+    keywords = {name: dict(value) if isinstance(value, dict) else value for name, value in sample.keywords.items()}
+    return pipe(*sample.arguments, **keywords)
 
 
 def _result(pipe: Any, sample: Sample) -> Expected:
-    return {"json": _call(pipe, sample)}
+    return {"json": call(pipe, sample)}
 
 
 def _classes(pipe: Any, sample: Sample) -> Expected:
     logits = pipe.model(**pipe.preprocess(*sample.arguments)).logits[0].float().numpy()
     everything = pipe(*sample.arguments, top_k=len(logits))
     by_label = {entry["label"]: entry["score"] for entry in everything}
-    expected: Expected = {"json": _call(pipe, sample), "logits": logits, "label": [everything[0]["label"]]}
+    expected: Expected = {"json": call(pipe, sample), "logits": logits, "label": [everything[0]["label"]]}
     if len(by_label) == len(logits):
         expected["probs"] = [by_label[pipe.model.config.id2label[index]] for index in range(len(logits))]
     return expected
@@ -89,7 +91,7 @@ def _column(*names: str) -> Callable[[Any, Sample], Expected]:
     """The pipeline's list of results, and outputs that are a column of it: "output=key" or "key"."""
 
     def answer(pipe: Any, sample: Sample) -> Expected:
-        result = _call(pipe, sample)
+        result = call(pipe, sample)
         pairs = [name.split("=") if "=" in name else (name, name) for name in names]
         return {"json": result, **{output: [entry[key] for entry in result] for output, key in pairs}}
 
@@ -97,7 +99,7 @@ def _column(*names: str) -> Callable[[Any, Sample], Expected]:
 
 
 def _detections(pipe: Any, sample: Sample) -> Expected:
-    found = _call(pipe, sample)
+    found = call(pipe, sample)
     sides = ("xmin", "ymin", "xmax", "ymax")
     boxes = np.array([[each["box"][side] for side in sides] for each in found], np.int32).reshape(-1, 4)
     scores, labels = [each["score"] for each in found], [each["label"] for each in found]
@@ -105,25 +107,25 @@ def _detections(pipe: Any, sample: Sample) -> Expected:
 
 
 def _segments(pipe: Any, sample: Sample) -> Expected:
-    segments = _call(pipe, sample)
+    segments = call(pipe, sample)
     masks = np.array([np.asarray(each["mask"]) for each in segments])
     return {"json": segments, "masks": masks, "labels": [each["label"] for each in segments]}
 
 
 def _depth(pipe: Any, sample: Sample) -> Expected:
-    result = _call(pipe, sample)
+    result = call(pipe, sample)
     depth = result["predicted_depth"].float().numpy()
     return {"json": result, "depth": depth, "depth_image": np.asarray(result["depth"])}
 
 
 def _masks(pipe: Any, sample: Sample) -> Expected:
-    result = _call(pipe, sample)
+    result = call(pipe, sample)
     masks = np.array([np.asarray(mask) for mask in result["masks"]], np.uint8) * 255
     return {"masks": masks, "scores": np.asarray(result["scores"])}
 
 
 def _keypoints(pipe: Any, sample: Sample) -> Expected:
-    matches = _call(pipe, sample)
+    matches = call(pipe, sample)
     points = [
         np.array([[each[f"keypoint_image_{side}"][axis] for axis in "xy"] for each in matches]).reshape(-1, 2)
         for side in (0, 1)
@@ -137,7 +139,7 @@ def _keypoints(pipe: Any, sample: Sample) -> Expected:
 
 
 def _features(pipe: Any, sample: Sample) -> Expected:
-    return {"last_hidden_state": np.array(_call(pipe, sample))[0]}
+    return {"last_hidden_state": np.array(call(pipe, sample))[0]}
 
 
 def _products(pipe: Any, sample: Sample) -> Expected:
@@ -160,7 +162,7 @@ def _products(pipe: Any, sample: Sample) -> Expected:
 
 
 def _zero_shot(pipe: Any, sample: Sample) -> Expected:
-    result = _call(pipe, sample)
+    result = call(pipe, sample)
     return {"json": result, "labels": result["labels"], "scores": result["scores"]}
 
 
@@ -174,23 +176,23 @@ def _ranking(model: Any, sample: Sample) -> Expected:
 
 
 def _transcript(pipe: Any, sample: Sample) -> Expected:
-    result = _call(pipe, sample)
+    result = call(pipe, sample)
     return {"json": result, "text": [result["text"]]}
 
 
 def _generated(pipe: Any, sample: Sample) -> Expected:
     """`json` repeats the images of the conversation; the text is what counts."""
-    texts = [record["generated_text"] for record in _call(pipe, sample)]
+    texts = [record["generated_text"] for record in call(pipe, sample)]
     return {"generated_text": [text if isinstance(text, str) else text[-1]["content"] for text in texts]}
 
 
 def _speech(pipe: Any, sample: Sample) -> Expected:
     """Speech is drawn at random: only its rate can be compared."""
-    return {"sampling_rate": [_call(pipe, sample)["sampling_rate"]]}
+    return {"sampling_rate": [call(pipe, sample)["sampling_rate"]]}
 
 
 def _table(pipe: Any, sample: Sample) -> Expected:
-    result = _call(pipe, sample)
+    result = call(pipe, sample)
     return {"json": result, "answer": [result["answer"]]}
 
 

@@ -1,29 +1,42 @@
-"""A whole deploy: fetch, tell the task, plan, write, verify."""
+"""A whole deploy: fetch, tell the task, plan, break apart, write, verify, publish."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Literal, Protocol
 
 import msgspec
 
 from conch.deploy.checkpoint import Checkpoint
 from conch.deploy.detect import detect_task
+from conch.deploy.ensemble import ensemble_files, model_name, settle
+from conch.deploy.export import CannotExport, Exported, ExportOptions, check_options, export_best
+from conch.deploy.export.dtype import torch_name
 from conch.deploy.extras import require
 from conch.deploy.facts import read_facts
+from conch.deploy.family import Family
 from conch.deploy.plan import Choices, Plan, default_name, make_plan
 from conch.deploy.reference import Reference
-from conch.deploy.render import Progress, write_model
+from conch.deploy.render import pipeline_model
 from conch.deploy.source import fetch
+from conch.deploy.split.parts import CannotSplit, CorePart, Split
+from conch.deploy.split.splitters import split
+from conch.deploy.split.subject import Subject
 from conch.deploy.tasks import Task, find_task
-from conch.deploy.verify import Infer, Verification, make_cases, verify
+from conch.deploy.verify import Cases, Verification, make_cases, verify
+from conch.deploy.verify_parts import InferModel, PartCases, make_part_cases, rows_of_requests, verify_parts
 
-#: Loads a model of a repository for as long as the context lasts.
-OpenModel = Callable[[Path, str], AbstractAsyncContextManager[Infer]]
+#: Loads a model of a repository, and the models it is made of, for as long as the context lasts.
+OpenModels = Callable[[Path, str], AbstractAsyncContextManager[InferModel]]
+Approach = Literal["pipeline", "ensemble"]
 
 #: Package -> module, where they are not named alike.
 _MODULES = {"pillow": "PIL"}
+#: Share of a deploy's time after which a stage begins, as it is for a small model.
+_SHARES = {"fetching": 0.0, "loading": 0.05, "splitting": 0.3, "exporting": 0.35, "writing": 0.75, "verifying": 0.8}
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -34,38 +47,95 @@ class Order(msgspec.Struct, frozen=True):
         repository: the model repository to write to; made if it is not there.
         task: "" to tell it from the checkpoint.
         name: "" to name the model after its checkpoint.
+        approach: one model that holds the whole pipeline, or an ensemble of its parts.
         choices: how to serve it.
+        export: how networks become files of an engine (ensemble).
+        fold: put arithmetic after the network into the exported graph (ensemble).
         allow_pickle: load pickled weights.
-        force: replace a model of that name.
+        force: replace a model of that name and its parts.
     """
 
     model: str
     repository: Path
     task: str = ""
     name: str = ""
+    approach: Approach = "pipeline"
     choices: Choices = Choices()
+    export: ExportOptions = ExportOptions()
+    fold: bool = True
     allow_pickle: bool = False
     force: bool = False
 
 
+class Watch(Protocol):
+    """Told what goes on: what is being done, and which share of the whole is done (0 to 1)."""
+
+    def __call__(self, what: str, done: float) -> None: ...
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """What is going to be written."""
+
+    plan: Plan
+    checkpoint: Checkpoint
+
+
+class Ensemble(msgspec.Struct, frozen=True):
+    """A split whose networks are exported, and what its parts should answer.
+
+    Attributes:
+        split: as it was written; the torch modules of its networks are gone.
+        exported: by the suffix of the core part.
+    """
+
+    split: Split
+    exported: Mapping[str, Exported]
+    cases: PartCases
+
+
 class Written(msgspec.Struct, frozen=True):
-    """A model that was written, and where."""
+    """Models that were written to a staging repository.
+
+    Attributes:
+        directory: where the model that clients call lies once it is published.
+        family: the staging repository.
+        cases: what the model should answer; None until the library was asked.
+        ensemble: None for approach 1.
+        reason: why it is approach 1 though an ensemble was ordered, one line.
+    """
 
     plan: Plan
     checkpoint: Checkpoint
     directory: Path
+    family: Family
+    cases: Cases | None = None
+    ensemble: Ensemble | None = None
+    reason: str = ""
+
+    @property
+    def approach(self) -> Approach:
+        return "ensemble" if self.ensemble else "pipeline"
+
+    @property
+    def models(self) -> list[str]:
+        """The names of all models, the one that clients call first."""
+        parts = self.ensemble.split.parts if self.ensemble else ()
+        return [self.plan.name, *(model_name(self.plan, part) for part in parts)]
 
 
-def write(order: Order, say: Callable[[str], None], progress: Progress) -> Written:
-    """Everything up to the model's directory.
+def make(order: Order, say: Callable[[str], None], watch: Watch) -> Planned:
+    """Fetch the checkpoint and plan its model.
 
     Raises:
         ConchError: the text says what to do.
     """
     trusted = order.choices.trust_remote_code
     task = find_task(order.task) if order.task else None
+    if order.approach == "ensemble":
+        check_options(order.export)
     require("torch")
     require("transformers")
+    watch("fetching", _SHARES["fetching"])
     checkpoint = fetch(order.model, allow_pickle=order.allow_pickle, trust_remote_code=trusted)
     task = task or detect_task(checkpoint)
     say(f"{checkpoint.source}: {task.name} ({task.summary})")
@@ -73,19 +143,119 @@ def write(order: Order, say: Callable[[str], None], progress: Progress) -> Writt
         require(_MODULES.get(package, package), package)
     facts = read_facts(checkpoint, task, trust_remote_code=trusted)
     plan = make_plan(order.name or _name(checkpoint, order), task, checkpoint.source, facts, order.choices)
+    return Planned(plan, checkpoint)
+
+
+def build(order: Order, planned: Planned, family: Family, say: Callable[[str], None], watch: Watch) -> Written:
+    """Write the models to the staging repository; by approach 1 if no ensemble can be made.
+
+    Raises:
+        ConchError: the text says what to do.
+    """
+    reason = ""
+    if order.approach == "ensemble":
+        try:
+            return _build_ensemble(order, planned, family, say, watch)
+        except (CannotSplit, CannotExport) as error:
+            reason = " ".join(str(error).split())
+            family.clear()
+    plan, checkpoint = planned.plan, planned.checkpoint
     pickle = order.allow_pickle and not checkpoint.has_safetensors()
-    files = checkpoint.files(pickle=pickle, code=trusted)
-    directory = write_model(plan, checkpoint.path, files, order.repository, force=order.force, progress=progress)
-    say(f"wrote {directory}")
-    return Written(plan, checkpoint, directory)
+    files = checkpoint.files(pickle=pickle, code=order.choices.trust_remote_code)
+    watch("writing", _SHARES["writing"])
+    family.write([pipeline_model(plan, checkpoint.path, files)], _copying(watch))
+    return Written(plan, checkpoint, order.repository / plan.name, family, reason=reason)
 
 
-async def check(written: Written, open_model: OpenModel, say: Callable[[str], None]) -> Verification:
-    """Compare the written model with the library's own."""
-    say("verifying: the same samples through the library and through the deployed model")
-    cases = make_cases(written.plan, Reference(written.plan, written.checkpoint.path))
-    async with open_model(written.directory.parent, written.plan.name) as infer:
-        return await verify(written.plan, cases, infer)
+def write(order: Order, say: Callable[[str], None], watch: Watch) -> Written:
+    """Make, build and publish a model without verifying it."""
+    planned = make(order, say, watch)
+    with Family(order.repository, planned.plan.name, force=order.force) as family:
+        written = build(order, planned, family, say, watch)
+        family.publish()
+    return written
+
+
+async def check(written: Written, open_models: OpenModels, watch: Watch) -> Verification:
+    """Compare the models in their staging repository with the library's own."""
+    plan, ensemble = written.plan, written.ensemble
+    watch("asking the library", _SHARES["verifying"])
+    cases = written.cases or make_cases(plan, Reference(plan, written.checkpoint.path))
+    watch("starting the model", 0.85)
+    async with open_models(written.family.staging, plan.name) as infer:
+        parts, as_rows = Verification(()), list[list[int]]()
+        if ensemble:
+            watch("verifying each part", 0.9)
+            parts = await verify_parts(plan, ensemble.split, cases, ensemble.cases, infer)
+            as_rows = rows_of_requests(ensemble.split, cases.samples, ensemble.cases)
+        watch("verifying the whole", 0.95)
+        whole = await verify(plan, cases, functools.partial(infer, plan.name), as_rows)
+    watch("verified", 1.0)
+    return Verification((*parts.rows, *whole.rows), (*parts.errors, *whole.errors))
+
+
+def _build_ensemble(
+    order: Order, planned: Planned, family: Family, say: Callable[[str], None], watch: Watch
+) -> Written:
+    plan, checkpoint, options = planned.plan, planned.checkpoint, order.export
+    watch("loading the original", _SHARES["loading"])
+    # The truth and the networks are FP32; other formats are made of them by the export.
+    truth = Reference(msgspec.structs.replace(plan, choices=_in_float32(plan.choices)), checkpoint.path)
+    watch("splitting", _SHARES["splitting"])
+    subject = Subject(plan, truth.pipe, checkpoint, order.fold)
+    parts = split(subject)
+    dtype = options.quantize or (torch_name(options.dtype) if options.dtype else "")
+    cases = make_cases(plan, truth, dtype)
+    part_cases = make_part_cases(parts, subject.network, truth, cases.samples)
+    exported = _export(plan, parts, options, family, say, watch)
+    settled = settle(plan, parts, exported).without_modules()
+    watch("writing", _SHARES["writing"])
+    family.write(ensemble_files(plan, settled, exported, checkpoint.path), _copying(watch))
+    ensemble = Ensemble(settled, exported, part_cases)
+    return Written(plan, checkpoint, order.repository / plan.name, family, cases, ensemble)
+
+
+def _export(
+    plan: Plan, parts: Split, options: ExportOptions, family: Family, say: Callable[[str], None], watch: Watch
+) -> dict[str, Exported]:
+    """Export every core into its version directory."""
+    cores = [part for part in parts.parts if isinstance(part, CorePart)]
+    begin, end = _SHARES["exporting"], _SHARES["writing"]
+    exported = {}
+    for number, part in enumerate(cores):
+
+        def step(done: int, total: int, what: str, number: int = number) -> None:
+            watch(what, begin + (end - begin) * (number + done / total) / len(cores))
+
+        stage = msgspec.structs.replace(options, stage=part.suffix)
+        found = export_best(part.network, family.version(model_name(plan, part)), stage, say, step)
+        times = ", ".join(f"{name} {milliseconds:.2f} ms" for name, milliseconds in found.times_ms.items())
+        say(f"{part.suffix}: {found.backend} {found.dtype}" + (f" ({times})" if times else ""))
+        for note in (*accuracy(found), *found.notes):
+            say(f"{part.suffix}: {note}")
+        exported[part.suffix] = found
+    return exported
+
+
+def accuracy(exported: Exported) -> list[str]:
+    """How far a network of fewer bits is from FP32, a line; nothing for FP32."""
+    if exported.dtype == "float32" or not exported.proof:
+        return []
+    largest = max(each.difference for each in exported.proof)
+    cosine = min(each.cosine for each in exported.proof)
+    return [
+        f"{exported.dtype} against float32: largest relative difference {largest:.2g}, smallest cosine {cosine:.4f}"
+    ]
+
+
+def _copying(watch: Watch) -> Callable[[Path, int, int], None]:
+    """Progress of the files that are copied, as a part of the whole."""
+    begin, end = _SHARES["writing"], _SHARES["verifying"]
+    return lambda path, done, total: watch(f"copying {path.name}", begin + (end - begin) * done / max(total, 1))
+
+
+def _in_float32(choices: Choices) -> Choices:
+    return msgspec.structs.replace(choices, dtype="float32")
 
 
 def _name(checkpoint: Checkpoint, order: Order) -> str:
@@ -94,4 +264,4 @@ def _name(checkpoint: Checkpoint, order: Order) -> str:
     return default_name(local.resolve().name if local.is_dir() else checkpoint.source)
 
 
-__all__ = ["OpenModel", "Order", "Task", "Written", "check", "write"]
+__all__ = ["OpenModels", "Order", "Planned", "Task", "Written", "accuracy", "build", "check", "make", "write"]

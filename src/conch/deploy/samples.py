@@ -18,7 +18,7 @@ import numpy as np
 from conch.deploy.extras import require
 from conch.deploy.plan import Plan
 
-_SENTENCES = (
+SENTENCES = (
     "The wind came in from the sea.",
     "A red boat with two sails, three sailors and a dog lay in the harbour of Lisbon that evening.",
     "Maria bought two apples and a kite.",
@@ -46,7 +46,7 @@ class Sample(msgspec.Struct, frozen=True):
 
 def make_samples(plan: Plan, pipe: Any) -> list[Sample]:
     """Samples for a plan's task; `pipe` is its transformers pipeline, asked for its mask token, sampling rate, ..."""
-    return [_MAKERS[plan.task.name](plan, pipe, index) for index in range(len(_SENTENCES))]
+    return [_MAKERS[plan.task.name](plan, pipe, index) for index in range(len(SENTENCES))]
 
 
 def text_array(*texts: str) -> np.ndarray:
@@ -98,23 +98,23 @@ def audio_inputs(plan: Plan, samples: np.ndarray, rate: int) -> dict[str, np.nda
 
 
 def _text(plan: Plan, pipe: Any, index: int) -> Sample:
-    return Sample({"text": text_array(_SENTENCES[index])}, (_SENTENCES[index],))
+    return Sample({"text": text_array(SENTENCES[index])}, (SENTENCES[index],))
 
 
 def _masked(plan: Plan, pipe: Any, index: int) -> Sample:
-    first, _, rest = _SENTENCES[index].partition(" ")
+    first, _, rest = SENTENCES[index].partition(" ")
     text = f"{first} {pipe.tokenizer.mask_token} {rest}"
     return Sample({"text": text_array(text)}, (text,))
 
 
 def _labelled_text(plan: Plan, pipe: Any, index: int) -> Sample:
     labels = _LABEL_SETS[index]
-    inputs = {"text": text_array(_SENTENCES[index]), "candidate_labels": text_array(*labels)}
-    return Sample(inputs, (_SENTENCES[index],), {"candidate_labels": labels})
+    inputs = {"text": text_array(SENTENCES[index]), "candidate_labels": text_array(*labels)}
+    return Sample(inputs, (SENTENCES[index],), {"candidate_labels": labels})
 
 
 def _ranking(plan: Plan, pipe: Any, index: int) -> Sample:
-    texts = _SENTENCES[index:]
+    texts = SENTENCES[index:]
     query = "What did Maria buy?"
     return Sample({"query": text_array(query), "text": text_array(*texts)}, (query, list(texts)))
 
@@ -161,7 +161,7 @@ def _labelled_sound(plan: Plan, pipe: Any, index: int) -> Sample:
 
 
 def _prompt(plan: Plan, pipe: Any, index: int) -> Sample:
-    return Sample({"text": text_array(_SENTENCES[index])}, (_SENTENCES[index],), _GREEDY, _GREEDY)
+    return Sample({"text": text_array(SENTENCES[index])}, (SENTENCES[index],), _GREEDY, _GREEDY)
 
 
 def _multimodal(plan: Plan, pipe: Any, index: int) -> Sample:
@@ -169,13 +169,13 @@ def _multimodal(plan: Plan, pipe: Any, index: int) -> Sample:
     keywords: dict[str, Any] = {"max_new_tokens": 8, "generate_kwargs": {"do_sample": False}}
     parameters = {"max_new_tokens": 8, "do_sample": False}
     if plan.task.name == "any-to-any":
-        keywords["text"] = _SENTENCES[index]
-        return Sample({"text": text_array(_SENTENCES[index])}, (), keywords, parameters)
+        keywords["text"] = SENTENCES[index]
+        return Sample({"text": text_array(SENTENCES[index])}, (), keywords, parameters)
     image = draw_image(index)
     if getattr(pipe.processor, "chat_template", None) is None:
         keywords |= {"images": image, "text": "a photo of"}
         return Sample({"text": text_array("a photo of"), "image": image_array(plan, image)}, (), keywords, parameters)
-    text = {"type": "text", "text": _SENTENCES[index]}
+    text = {"type": "text", "text": SENTENCES[index]}
     sent = [{"role": "user", "content": [{"type": "image"}, text]}]
     keywords["text"] = [{"role": "user", "content": [{"type": "image", "image": image}, text]}]
     inputs = {"messages": text_array(json.dumps(sent)), "image": image_array(plan, image)}
@@ -183,7 +183,7 @@ def _multimodal(plan: Plan, pipe: Any, index: int) -> Sample:
 
 
 def _document(plan: Plan, pipe: Any, index: int) -> Sample:
-    image, words = draw_image(index), _SENTENCES[index].rstrip(".").split()
+    image, words = draw_image(index), SENTENCES[index].rstrip(".").split()
     boxes = [[word, [40, 30 + 45 * row, 400, 70 + 45 * row]] for row, word in enumerate(words)]
     question = ("What came?", "Where did the boat lie?", "What did Maria buy?")[index]
     inputs = {
@@ -203,7 +203,7 @@ def _table(plan: Plan, pipe: Any, index: int) -> Sample:
 
 def _decision(plan: Plan, pipe: Any, index: int) -> Sample:
     topic = {"type": "choice", "instructions": "What is it about?", "criteria": {"sea": "ships", "food": None}}
-    request = {"state": _SENTENCES[index], "questions": {"topic": topic, "short": {"type": "noul"}}}
+    request = {"state": SENTENCES[index], "questions": {"topic": topic, "short": {"type": "noul"}}}
     return Sample({"request": text_array(json.dumps(request))}, (request,))
 
 

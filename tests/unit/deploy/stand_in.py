@@ -23,8 +23,6 @@ from tritonclient.grpc import model_config_pb2 as pb
 from conch.errors import BackendError, Code
 from conch.tensor.datatype import DATATYPE_BY_CONFIG_NAME
 
-LIBRARIES = ("hf_serving", "hf_text", "hf_media")
-
 
 class TritonError(Exception):
     UNKNOWN, INTERNAL, NOT_FOUND, INVALID_ARG, UNAVAILABLE, UNSUPPORTED, ALREADY_EXISTS, CANCELLED = range(8)
@@ -184,12 +182,13 @@ def _load_module(version: Path) -> types.ModuleType:
 def _importable(version: Path) -> Iterator[None]:
     """The version directory on sys.path and fresh copies of what lies in it."""
     sys.modules["triton_python_backend_utils"] = backend_utils()
-    for name in LIBRARIES:
+    libraries = [path.stem for path in version.glob("*.py")]
+    for name in libraries:
         sys.modules.pop(name, None)
     sys.path.insert(0, str(version))
     try:
         yield
     finally:
         sys.path.remove(str(version))
-        for name in (*LIBRARIES, "triton_python_backend_utils"):
+        for name in (*libraries, "triton_python_backend_utils"):
             sys.modules.pop(name, None)

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from conch.cli import deploy
@@ -113,3 +115,125 @@ def test_importing_the_command_loads_no_heavy_library() -> None:
     code = "import sys, conch.cli.deploy; print([n for n in ('torch', 'transformers', 'PIL') if n in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+ENSEMBLE = ("--approach", "ensemble", "--backend", "onnxruntime")
+
+
+def ensemble(checkpoint_of: Callable[[str], Path], repository: Path, *arguments: str) -> int:
+    pytest.importorskip("onnxruntime")
+    checkpoint = str(checkpoint_of("text-classification"))
+    return run(checkpoint, "--model-repository", str(repository), "--name", "mood", *ENSEMBLE, *arguments)
+
+
+def test_ensemble_is_written_verified_and_reported(
+    checkpoint_of: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ensemble(checkpoint_of, tmp_path, "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["approach"], report["reason"], report["verified"]) == ("ensemble", "", True)
+    assert report["models"] == ["mood", "mood_preprocess", "mood_core", "mood_postprocess"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(report["models"])
+    assert [(each["part"], each["backend"], each["dtype"]) for each in report["engines"]] == [
+        ("core", "onnxruntime", "float32")
+    ]
+    assert {row["stage"] for row in report["differences"]} == {"preprocess", "core", ""}
+
+
+def test_what_cannot_be_split_is_deployed_by_approach_1_and_says_so(
+    checkpoint_of: Callable[[str], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from conch.deploy import run as deploying
+    from conch.deploy.split.parts import CannotSplit
+
+    def refuse(subject: object) -> None:
+        raise CannotSplit("its network\nis a riddle")
+
+    monkeypatch.setattr(deploying, "split", refuse)
+    assert ensemble(checkpoint_of, tmp_path, "--no-verify") == deploy.FELL_BACK == 3
+    assert "by approach 1 (exit code 3): its network is a riddle" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["mood"]
+    assert ensemble(checkpoint_of, tmp_path, "--no-verify", "--force", "--json") == deploy.FELL_BACK
+    report = json.loads(capsys.readouterr().out)
+    assert (report["approach"], report["reason"]) == ("pipeline", "its network is a riddle")
+
+
+def test_exporter_that_fails_is_the_reason_for_approach_1(
+    checkpoint_of: Callable[[str], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from conch.deploy.export import onnx
+
+    def fail(*arguments: object, **keywords: object) -> None:
+        raise RuntimeError("operator 'riddle' is not supported")
+
+    monkeypatch.setattr("conch.deploy.export.attempts.write_onnx", fail)
+    assert onnx.write_onnx is not fail
+    assert ensemble(checkpoint_of, tmp_path, "--no-verify") == deploy.FELL_BACK
+    shown = capsys.readouterr().out
+    assert "the stage 'core' cannot be exported: onnxruntime: " in shown
+    assert "operator 'riddle' is not supported" in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["mood"]
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_core_that_is_wrong_is_refused_by_name(
+    keep: bool,
+    checkpoint_of: Callable[[str], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from conch.deploy import run as deploying
+    from conch.deploy.split.network import Network
+
+    class Biased(torch_module().nn.Module):  # type: ignore[misc]  # torch is loaded lazily
+        def __init__(self, module: Any) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, *tensors: Any) -> Any:
+            logits, probs = self.module(*tensors)
+            return logits + 0.01, probs
+
+    export = deploying.export_best
+
+    def export_another(network: Network, *arguments: Any) -> Any:
+        return export(msgspec.structs.replace(network, module=Biased(network.module)), *arguments)
+
+    monkeypatch.setattr(deploying, "export_best", export_another)
+    assert ensemble(checkpoint_of, tmp_path, *(["--keep-failed"] if keep else [])) == 1
+    shown = capsys.readouterr()
+    assert "VERIFICATION FAILED: 'mood' does not answer as the library does: the stage 'core' differs." in shown.err
+    assert "serve it:" not in shown.out
+    assert (tmp_path / "mood").exists() is keep
+    assert keep or list(tmp_path.iterdir()) == []
+
+
+def torch_module() -> Any:
+    return pytest.importorskip("torch")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--target", "triton:9"), "unknown target 'triton:9'; expected triton:YY.MM"),
+        (("--target", "triton:24.10", "--opset", "30"), "got --opset 30"),
+        (("--quantize", "int8", "--dtype", "fp16"), "int8 starts from fp32 weights"),
+    ],
+)
+def test_options_of_the_export_are_refused_before_any_work(
+    arguments: tuple[str, ...],
+    text: str,
+    checkpoint_of: Callable[[str], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert ensemble(checkpoint_of, tmp_path, *arguments) == 1
+    assert text in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

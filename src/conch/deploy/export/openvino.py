@@ -72,12 +72,19 @@ class OpenVinoRunner:
     def __init__(self, path: Path, threads: int) -> None:
         core = _library().Core()
         settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        self._model = core.compile_model(str(path), "CPU", settings)
+        written = core.read_model(str(path))
+        self._names = {name for port in (*written.inputs, *written.outputs) for name in port.get_names()}
+        self._model = core.compile_model(written, "CPU", settings)
         self._request = self._model.create_infer_request()
-        self._input_ports = {name: port for port in self._model.inputs for name in port.get_names()}
+        self._input_ports = {name: port for port in self._model.inputs for name in self._own_names(port)}
         self.inputs = tuple(self._input_ports)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> Arrays:
         self._request.infer({self._input_ports[name]: array for name, array in feeds.items()})
         tensors = [(port, self._request.get_tensor(port)) for port in self._model.outputs]
-        return {name: np.array(tensor.data) for port, tensor in tensors for name in port.get_names()}
+        return {name: np.array(tensor.data) for port, tensor in tensors for name in self._own_names(port)}
+
+    def _own_names(self, port: Any) -> set[str]:
+        """The names that the file has: compiling adds those of operations that it fused into an input or output."""
+        names: set[str] = port.get_names() & self._names
+        return names

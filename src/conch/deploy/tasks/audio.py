@@ -17,7 +17,10 @@ from conch.deploy.tasks.spec import (
 from conch.tensor import DataType
 
 _PACKAGES = ("soundfile", "soxr", "pillow")
-_LIBRARIES = ("hf_serving.py", "hf_media.py")
+_LIBRARIES = (
+    *("light_serving.py", "light_inputs.py", "light_outputs.py", "light_generation.py"),
+    *("hf_serving.py", "hf_media.py"),
+)
 
 AUDIO_CLASSIFICATION = Task(
     name="audio-classification",
@@ -70,7 +73,7 @@ ZERO_SHOT_AUDIO_CLASSIFICATION = Task(
     pipeline="zero-shot-audio-classification",
     summary="which of the given texts fits a sound (CLAP)",
     template="dual_encoder.py",
-    libraries=("hf_serving.py", "hf_text.py", "hf_media.py"),
+    libraries=("light_serving.py", "light_inputs.py", "hf_serving.py"),
     inputs=(AUDIO, text_input("text", "the texts, used as they are", many=True)),
     outputs=(
         TensorSpec("logits_per_audio", DataType.FP32, (-1,), "what the model said of each text"),
@@ -88,7 +91,7 @@ TEXT_TO_AUDIO = Task(
     pipeline="text-to-audio",
     summary="a text spoken, or a sound as a text describes it",
     template="per_sample.py",
-    libraries=("hf_serving.py", "hf_text.py", "hf_media.py"),
+    libraries=("light_serving.py", "light_inputs.py", "hf_serving.py", "light_outputs.py"),
     inputs=(text_input("text", "the text"),),
     outputs=(
         TensorSpec("audio", DataType.FP32, (-1,), "mono samples, -1 to 1"),

@@ -7,7 +7,14 @@ import msgspec
 from conch.deploy.tasks.spec import AUDIO, IMAGE, JSON_OUTPUT, ParameterSpec, Task, TensorSpec, text_input
 from conch.tensor import DataType
 
-_LIBRARIES = ("hf_serving.py", "hf_text.py", "hf_media.py")
+_LIBRARIES = (
+    "light_serving.py",
+    "light_inputs.py",
+    "light_outputs.py",
+    "light_generation.py",
+    "hf_serving.py",
+    "hf_text.py",
+)
 _PROMPT = text_input("text", "the prompt, used as it is; this or `messages`", optional=True)
 _MESSAGES = text_input("messages", 'a conversation as JSON: [{"role": "user", "content": "Hello"}]', optional=True)
 _IMAGES = msgspec.structs.replace(

@@ -16,7 +16,7 @@ from conch.deploy.tasks.spec import (
 )
 from conch.tensor import DataType
 
-_LIBRARIES = ("hf_serving.py", "hf_text.py", "hf_media.py")
+_LIBRARIES = ("light_serving.py", "light_inputs.py", "hf_serving.py", "light_outputs.py")
 _SCORES = TensorSpec("scores", DataType.FP32, (-1,), "the score of each")
 
 ZERO_SHOT_IMAGE_CLASSIFICATION = Task(
@@ -24,7 +24,7 @@ ZERO_SHOT_IMAGE_CLASSIFICATION = Task(
     pipeline="zero-shot-image-classification",
     summary="which of the given texts fits an image (CLIP, SigLIP, ...)",
     template="dual_encoder.py",
-    libraries=_LIBRARIES,
+    libraries=("light_serving.py", "light_inputs.py", "hf_serving.py"),
     inputs=(IMAGE, text_input("text", "the texts, used as they are", many=True)),
     outputs=(
         TensorSpec("logits_per_image", DataType.FP32, (-1,), "what the model said of each text"),

@@ -15,7 +15,7 @@ from conch.deploy.tasks.spec import (
 )
 from conch.tensor import DataType
 
-_LIBRARIES = ("hf_serving.py", "hf_text.py")
+_LIBRARIES = ("light_serving.py", "light_inputs.py", "hf_serving.py", "light_outputs.py", "hf_text.py")
 _TEXT = text_input("text", "the text")
 
 TEXT_CLASSIFICATION = Task(

@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from hf_media import one_audio, one_image
 from hf_serving import Outputs, Row, Settings, answer, load_pipeline, to_json
-from hf_text import all_texts
+from light_inputs import all_texts, one_audio, one_image
 
 
 class TritonPythonModel:

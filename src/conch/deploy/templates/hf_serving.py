@@ -1,26 +1,21 @@
-"""What every model.py here builds on: settings, request parameters, batches, and errors of single requests.
+"""What model.py builds on where torch and transformers run: the device, the threads, the pipeline and its parameters.
 
 It lies beside model.py and belongs to this model alone: change it as you like.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
+import light_serving
 import torch
 import transformers
-import triton_python_backend_utils as pb_utils
+from light_serving import PARSERS, Infer, Outputs, Row, to_json
 
-Row = dict[str, np.ndarray]  # one sample: input name -> its tensor without the batch dimension
-Outputs = dict[str, Any]  # output name -> its value without the batch dimension, or a function that makes it
-Infer = Callable[..., Sequence[Outputs | Exception]]
+__all__ = ["Outputs", "Row", "Settings", "answer", "load_pipeline", "stage_parameters", "to_json"]
 
 
 def parse_generation(value: Any) -> dict[str, Any]:
@@ -32,63 +27,21 @@ def parse_generation(value: Any) -> dict[str, Any]:
     return settings
 
 
-def parse_template(value: str) -> str:
-    """Text with one "{}"; the rest of Python's format language could make a small request use all memory."""
-    if value.count("{}") != 1 or set(value.replace("{}", "")) & set("{}"):
-        raise ValueError("it needs exactly one {} and no other braces")
-    return value
+class Settings(light_serving.Settings):
+    """Where the checkpoint lies and which device it runs on, beside what every model reads."""
 
-
-PARSERS: dict[str, Callable[[Any], Any]] = {
-    "int": int,
-    "float": float,
-    "bool": lambda value: value.strip().lower() in ("1", "true", "yes") if isinstance(value, str) else bool(value),
-    "str": str,
-    "list": lambda value: json.loads(value) if value.lstrip().startswith("[") else value.split(","),
-    "json": json.loads,
-    "template": parse_template,
-    "generation": parse_generation,
-    "any": lambda value: value,
-}
-
-
-class Settings:
-    """config.pbtxt and the arguments of `initialize`, as the models here read them."""
+    parsers: ClassVar = {**PARSERS, "generation": parse_generation}
 
     def __init__(self, args: dict[str, str]) -> None:
-        config = json.loads(args["model_config"])
-        self.values = {key: value["string_value"] for key, value in config["parameters"].items()}
-        self.task = self.values["task"]
-        self.directory = Path(args["model_repository"], args["model_version"], "checkpoint")
+        super().__init__(args)
+        self.directory = self.version / "checkpoint"
         self.checkpoint = str(self.directory / self.values.get("subfolder", ""))
-        self.batched = config["max_batch_size"] > 0
         gpu = args["model_instance_kind"] == "GPU" and torch.cuda.is_available()
         self.device = f"cuda:{args['model_instance_device_id']}" if gpu else "cpu"
         # Padding is cheap on a GPU and expensive on a CPU.
         self.max_padding = float(self.values.get("max_padding", 1.25 if self.device == "cpu" else 3.0))
-        self.output_types = {output["name"]: output["data_type"] for output in config["output"]}
-        self.parameter_kinds = dict(item.split(":") for item in self.values.get("request_parameters", "").split())
-        self.defaults = json.loads(self.values.get("default_parameters", "{}"))
-        instances = sum(group.get("count", 1) for group in config.get("instance_group", [])) or 1
-        set_threads(self.values.get("torch_num_threads"), instances)
-
-    def parameters(self, request: Any) -> dict[str, Any]:
-        """The parameters of one request over the model's defaults; text is parsed as the parameter's kind."""
-        sent = json.loads(request.parameters() or "{}")
-        unknown = sorted(sent.keys() - self.parameter_kinds.keys())
-        if unknown:
-            known = ", ".join(sorted(self.parameter_kinds)) or "none"
-            raise ValueError(f"unknown request parameters {unknown}; {self.task} takes: {known}")
-        parsed = dict(self.defaults)
-        for name, value in sent.items():
-            kind = self.parameter_kinds[name]
-            try:
-                parsed[name] = None if value == "null" else PARSERS[kind](value)
-            except (ValueError, TypeError, AttributeError) as error:
-                raise ValueError(
-                    f"request parameter {name!r} should be of kind {kind}, got {value!r}: {error}"
-                ) from error
-        return parsed
+        groups = json.loads(args["model_config"]).get("instance_group", [])
+        set_threads(self.values.get("torch_num_threads"), sum(group.get("count", 1) for group in groups) or 1)
 
 
 def set_threads(wanted: str | None, instances: int) -> None:
@@ -116,111 +69,6 @@ def stage_parameters(pipe: Any, parameters: dict[str, Any]) -> list[dict[str, An
 
 
 def answer(requests: Sequence[Any], settings: Settings, decode: Callable[[Row], Any], infer: Infer) -> list[Any]:
-    """Exactly one response a request.
-
-    `decode(row)` turns the input tensors of one sample into what `infer(samples, **parameters)` takes a list of. The
-    samples of all requests that sent the same parameters are inferred together; what goes wrong with one request
-    becomes the error of that request alone.
-    """
-    failures: dict[int, Exception] = {}
-    groups: dict[str, list[tuple[int, Any]]] = {}
-    for index, request in enumerate(requests):
-        try:
-            key = json.dumps(settings.parameters(request), sort_keys=True)
-            samples = [decode(row) for row in rows(request, settings.batched)]
-            if not samples:
-                raise ValueError("the request is empty: its batch dimension is 0")
-            groups.setdefault(key, []).extend((index, sample) for sample in samples)
-        except Exception as error:
-            failures[index] = error if isinstance(error, ValueError) else ValueError(f"{type(error).__name__}: {error}")
-    results: list[list[Outputs]] = [[] for _ in requests]
-    for key, members in groups.items():
-        outcomes = infer_or_isolate(infer, [sample for _, sample in members], json.loads(key))
-        for (index, _), outcome in zip(members, outcomes, strict=True):
-            if isinstance(outcome, Exception):
-                failures[index] = outcome
-            else:
-                results[index].append(outcome)
-    return [
-        failure(failures[index]) if index in failures else response(request, results[index], settings)
-        for index, request in enumerate(requests)
-    ]
-
-
-def rows(request: Any, batched: bool) -> list[Row]:
-    """The request's samples: one a row of its batch dimension."""
-    arrays = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-    if not batched:
-        return [arrays]
-    size = len(next(iter(arrays.values()), ()))
-    return [{name: array[row] for name, array in arrays.items()} for row in range(size)]
-
-
-def infer_or_isolate(infer: Infer, samples: list[Any], parameters: dict[str, Any]) -> list[Outputs | Exception]:
-    """Infer all samples at once; when that fails, each alone, so that only the culprit ends in an error."""
-    try:
-        with torch.inference_mode():
-            return list(infer(samples, **parameters))
-    except Exception as error:
-        if len(samples) == 1:
-            return [error]
-        return [outcome for sample in samples for outcome in infer_or_isolate(infer, [sample], parameters)]
-
-
-def failure(error: Exception) -> Any:
-    """The error response of one request."""
-    code = pb_utils.TritonError.INVALID_ARG if isinstance(error, ValueError) else pb_utils.TritonError.INTERNAL
-    text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(text, code))
-
-
-def response(request: Any, results: list[Outputs], settings: Settings) -> Any:
-    """The outputs the request asked for; only those are made."""
-    tensors = []
-    wanted = set(request.requested_output_names())
-    for name in settings.output_types:
-        if name in wanted and name in results[0]:
-            values = [result[name]() if callable(result[name]) else result[name] for result in results]
-            arrays = [as_array(value, settings.output_types[name]) for value in values]
-            tensors.append(pb_utils.Tensor(name, stack(arrays) if settings.batched else arrays[0]))
-    return pb_utils.InferenceResponse(output_tensors=tensors)
-
-
-def as_array(value: Any, data_type: str) -> np.ndarray:
-    """A tensor, array or nested list as a numpy array of the declared data type; text becomes UTF-8."""
-    if isinstance(value, torch.Tensor):
-        value = value.float().cpu().numpy() if value.is_floating_point() else value.cpu().numpy()
-    if data_type != "TYPE_STRING":
-        return np.ascontiguousarray(value, dtype=pb_utils.triton_string_to_numpy(data_type))
-    array = np.array(value, dtype=object)
-    flat = [item.encode() if isinstance(item, str) else item for item in array.reshape(-1)]
-    return np.array([*flat, None], dtype=object)[:-1].reshape(array.shape)
-
-
-def stack(arrays: list[np.ndarray]) -> np.ndarray:
-    """The samples along a new batch dimension, padded at the end with 0 (text with "") to the largest of them."""
-    shape = [max(sizes) for sizes in zip(*(array.shape for array in arrays), strict=True)]
-    text = arrays[0].dtype == object
-    stacked = np.full([len(arrays), *shape], b"" if text else 0, dtype=arrays[0].dtype)
-    for row, array in enumerate(arrays):
-        stacked[(row, *map(slice, array.shape))] = array
-    return stacked
-
-
-def to_json(value: Any) -> Callable[[], list[str]]:
-    """What a pipeline returned as JSON text, made if asked for: images and masks as base64 PNG, tensors as lists."""
-    return lambda: [json.dumps(value, default=_json_default, ensure_ascii=False)]
-
-
-def _json_default(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        value = value.cpu().numpy() if value.dtype != torch.bfloat16 else value.float().cpu().numpy()
-    if isinstance(value, np.ndarray) and value.ndim == 2 and value.dtype in (bool, np.uint8):
-        from PIL import Image
-
-        value = Image.fromarray(value.astype(np.uint8) * (255 if value.dtype == bool else 1))
-    if hasattr(value, "save"):
-        buffer = io.BytesIO()
-        value.save(buffer, format="PNG")
-        return base64.b64encode(buffer.getvalue()).decode()
-    return value.tolist() if hasattr(value, "tolist") else str(value)
+    """Exactly one response a request, as `light_serving.answer`, without gradients."""
+    with torch.inference_mode():
+        return light_serving.answer(requests, settings, decode, infer)

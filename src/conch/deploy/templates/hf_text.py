@@ -4,26 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from hf_serving import Settings
 
 MAX_FORWARD_SIZE = 64  # encodings in one call of the model
-
-
-def one_text(array: np.ndarray) -> str:
-    """The only element of a BYTES tensor."""
-    return bytes(array.reshape(-1)[0]).decode()
-
-
-def all_texts(array: np.ndarray) -> list[str]:
-    """All elements of a BYTES tensor but empty ones at its end: they pad rows of a batch to one length."""
-    found = [bytes(element).decode() for element in array.reshape(-1)]
-    while found and not found[-1]:
-        found.pop()
-    if not found:
-        raise ValueError("expected at least one text that is not empty")
-    return found
 
 
 def length_groups(lengths: list[int], max_padding: float) -> list[list[int]]:

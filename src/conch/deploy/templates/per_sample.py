@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from hf_media import all_images, one_image
 from hf_serving import Outputs, Row, Settings, answer, load_pipeline, to_json
-from hf_text import all_texts, one_text
+from light_inputs import image_pair, labelled_image, one_document, one_image, one_text
+from light_outputs import answers, boxes, keypoints
 
 
 class TritonPythonModel:
@@ -27,10 +27,10 @@ class TritonPythonModel:
         self.settings = Settings(args)
         self.pipe = load_pipeline(self.settings)
         self.decode, self.run = {
-            "zero-shot-object-detection": (decode_labelled_image, self.detect),
+            "zero-shot-object-detection": (labelled_image, self.detect),
             "mask-generation": (lambda row: one_image(row["image"]), self.generate_masks),
-            "keypoint-matching": (decode_image_pair, self.match_keypoints),
-            "document-question-answering": (decode_document, self.ask_document),
+            "keypoint-matching": (lambda row: image_pair(row["image"]), self.match_keypoints),
+            "document-question-answering": (one_document, self.ask_document),
             "table-question-answering": (decode_table, self.ask_table),
             "decision": (decode_request, self.decide),
             "text-to-audio": (lambda row: one_text(row["text"]), self.speak),
@@ -50,13 +50,7 @@ class TritonPythonModel:
 
     def detect(self, sample: tuple[Any, list[str]], **parameters: Any) -> Outputs:
         image, labels = sample
-        found = self.pipe(image, candidate_labels=labels, **parameters)
-        return {
-            "boxes": np.array([list(each["box"].values()) for each in found], np.int32).reshape(-1, 4),
-            "scores": [each["score"] for each in found],
-            "labels": [each["label"] for each in found],
-            "json": to_json(found),
-        }
+        return boxes(self.pipe(image, candidate_labels=labels, **parameters))
 
     def generate_masks(self, image: Any, **parameters: Any) -> Outputs:
         result = self.pipe(image, **parameters)
@@ -64,25 +58,10 @@ class TritonPythonModel:
         return {"masks": masks.astype(np.uint8) * 255, "scores": result["scores"], "json": to_json(result)}
 
     def match_keypoints(self, images: list[Any], **parameters: Any) -> Outputs:
-        matches = self.pipe(images, **parameters)
-        points = {
-            f"keypoints{side}": np.array(
-                [list(match[f"keypoint_image_{side}"].values()) for match in matches], np.float32
-            ).reshape(-1, 2)
-            for side in (0, 1)
-        }
-        return {**points, "scores": [match["score"] for match in matches], "json": to_json(matches)}
+        return keypoints(self.pipe(images, **parameters))
 
     def ask_document(self, sample: dict[str, Any], **parameters: Any) -> Outputs:
-        answers = self.pipe(sample, **parameters)
-        return {
-            "answer": [each["answer"] or "" for each in answers],
-            # A model that generates its answer has no score (1) and no words to point to (-1).
-            "scores": [each.get("score", 1.0) for each in answers],
-            "start": [each.get("start", -1) for each in answers],
-            "end": [each.get("end", -1) for each in answers],
-            "json": to_json(answers),
-        }
+        return answers(self.pipe(sample, **parameters))
 
     def ask_table(self, sample: dict[str, Any], **parameters: Any) -> Outputs:
         result = self.pipe(sample, **parameters)
@@ -108,28 +87,6 @@ class TritonPythonModel:
         audio = torch.as_tensor(result["audio"]).float()
         mono = audio if audio.dim() < 2 else audio.mean(dim=0)
         return {"audio": mono.flatten(), "sampling_rate": [result["sampling_rate"]]}
-
-
-def decode_labelled_image(row: Row) -> tuple[Any, list[str]]:
-    return one_image(row["image"]), all_texts(row["text"])
-
-
-def decode_image_pair(row: Row) -> list[Any]:
-    images = all_images(row["image"])
-    if len(images) != 2:
-        raise ValueError(f"expected two images, got {len(images)}")
-    return images
-
-
-def decode_document(row: Row) -> dict[str, Any]:
-    document: dict[str, Any] = {"question": one_text(row["question"])}
-    if "image" in row:
-        document["image"] = one_image(row["image"])
-    if "word_boxes" in row:
-        document["word_boxes"] = json.loads(one_text(row["word_boxes"]))
-    if len(document) == 1:
-        raise ValueError("expected at least one of the inputs `image` and `word_boxes`")
-    return document
 
 
 def decode_request(row: Row) -> dict[str, Any]:

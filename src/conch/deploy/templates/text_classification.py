@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 from hf_serving import Outputs, Row, Settings, answer, load_pipeline, stage_parameters, to_json
-from hf_text import all_texts, check_lengths, forward_texts, one_text
+from hf_text import check_lengths, forward_texts
+from light_inputs import all_texts, one_text
+from light_outputs import text_classes
 
 
 class TritonPythonModel:
@@ -41,15 +43,7 @@ class TritonPythonModel:
     def classify(self, samples: list[Any], **parameters: Any) -> list[Outputs]:
         preprocess, _, postprocess = stage_parameters(self.pipe, parameters)
         outputs = self.forward([self.pipe.preprocess(sample, **preprocess) for sample in samples])
-        return [self.class_outputs(output["logits"], postprocess) for output in outputs]
-
-    def class_outputs(self, logits: torch.Tensor, postprocess: dict[str, Any]) -> Outputs:
-        every = {**postprocess, "top_k": None, "_legacy": True}  # every class, in the order of the logits
-        probs = [entry["score"] for entry in self.pipe.postprocess({"logits": logits}, **every)]
-        result = self.pipe.postprocess({"logits": logits}, **postprocess)
-        best = self.pipe.model.config.id2label[int(logits[0].argmax())]
-        result = result if isinstance(result, list) else [result]
-        return {"logits": logits[0], "probs": probs, "label": [best], "json": to_json(result)}
+        return [text_classes(self.pipe, output, postprocess) for output in outputs]
 
     # zero-shot-classification
 

@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 from hf_serving import Outputs, Row, Settings, answer, load_pipeline, stage_parameters
-from hf_text import check_lengths, forward_texts, one_text
+from hf_text import check_lengths, forward_texts
+from light_inputs import one_text
+from light_outputs import token_states
 from safetensors.torch import load_file
 
 
@@ -42,11 +44,7 @@ class TritonPythonModel:
         encodings = [self.pipe.preprocess(text, **preprocess) for text in samples]
         check_lengths(encodings, self.pipe.model, self.pipe.tokenizer)
         outputs = forward_texts(self.pipe.model, self.pipe.tokenizer, encodings, self.settings)
-        states = [next(iter(output.values()))[0] for output in outputs]
-        return [
-            {"last_hidden_state": state, "attention_mask": torch.ones(len(state), dtype=torch.int64)}
-            for state in states
-        ]
+        return [token_states(self.pipe, output, {}) for output in outputs]
 
     def embed(
         self, samples: list[str], prompt: str = "", prompt_name: str = "", normalize: bool | None = None

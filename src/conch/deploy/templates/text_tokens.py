@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from hf_serving import Outputs, Row, Settings, answer, load_pipeline, stage_parameters, to_json
-from hf_text import check_lengths, forward_texts, one_text
+from hf_serving import Outputs, Row, Settings, answer, load_pipeline, stage_parameters
+from hf_text import check_lengths, forward_texts
+from light_inputs import one_text
+from light_outputs import entities, filled_masks
 
 
 class TritonPythonModel:
@@ -35,34 +37,14 @@ class TritonPythonModel:
         results: list[Outputs] = []
         for each in chunks:
             parts = [{"offset_mapping": None, **chunk, "logits": next(outputs)["logits"]} for chunk in each]
-            entities = self.pipe.postprocess(parts, **postprocess)
-            results.append(
-                {
-                    "labels": [entity.get("entity") or entity["entity_group"] for entity in entities],
-                    "scores": [entity["score"] for entity in entities],
-                    "words": [entity["word"] for entity in entities],
-                    # A slow tokenizer does not know where a token stood in the text.
-                    "start": [-1 if entity["start"] is None else entity["start"] for entity in entities],
-                    "end": [-1 if entity["end"] is None else entity["end"] for entity in entities],
-                    "json": to_json(entities),
-                }
-            )
+            results.append(entities(self.pipe.postprocess(parts, **postprocess)))
         return results
 
     def fill_mask(self, samples: list[str], **parameters: Any) -> list[Outputs]:
         preprocess, _, postprocess = stage_parameters(self.pipe, parameters)
         encodings = [dict(self.pipe.preprocess(text, **preprocess)) for text in samples]
-        results: list[Outputs] = []
-        for encoding, output in zip(encodings, self.forward(encodings), strict=True):
-            result = self.pipe.postprocess({**output, "input_ids": encoding["input_ids"]}, **postprocess)
-            masks = result if isinstance(result[0], list) else [result]
-            results.append(
-                {
-                    "tokens": [[guess["token"] for guess in mask] for mask in masks],
-                    "token_strings": [[guess["token_str"] for guess in mask] for mask in masks],
-                    "scores": [[guess["score"] for guess in mask] for mask in masks],
-                    "sequences": [[guess["sequence"] for guess in mask] for mask in masks],
-                    "json": to_json(result),
-                }
-            )
-        return results
+        outputs = zip(encodings, self.forward(encodings), strict=True)
+        return [
+            filled_masks(self.pipe, {**output, "input_ids": encoding["input_ids"]}, postprocess)
+            for encoding, output in outputs
+        ]

@@ -1,0 +1,85 @@
+"""Splits of the tasks whose models generate: the generation is a Python model, what comes before and after it apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from conch.deploy.reference import call
+from conch.deploy.samples import make_samples
+from conch.deploy.split.axes import spec_of
+from conch.deploy.split.capture import preprocessed
+from conch.deploy.split.generic import preprocess_part, shell_settings
+from conch.deploy.split.parts import CannotSplit, Part, Split
+from conch.deploy.split.stages import configuration_files, python_part
+from conch.deploy.split.subject import Subject
+from conch.deploy.tasks import TensorSpec
+from conch.tensor import DataType
+
+_GENERATED = TensorSpec("generated", DataType.BYTES, (1,), "what the pipeline's forward made, as JSON")
+#: Tensors that have one row a sample in every model; pictures and sounds may have one row each, and travel as JSON.
+_TOKENS = ("input_ids", "attention_mask", "token_type_ids")
+_OF_ONE_MEDIUM = ("automatic-speech-recognition",)
+
+
+def generation(subject: Subject) -> Split:
+    """Preprocess and postprocess are the pipeline's own."""
+    if not subject.model.can_generate():
+        raise CannotSplit(f"{type(subject.model).__name__} does not generate")
+    inputs = _tensors(subject)
+    preprocess = preprocess_part(subject, inputs, context=True, padded=True)
+    context = preprocess.outputs[-1]
+    generate = python_part(
+        subject,
+        "generate",
+        "generate.py",
+        (*inputs, context),
+        (_GENERATED,),
+        summary="the model, generating",
+        files=((*shell_settings(subject), *_own(subject, "dtype", "torch_num_threads")), {}),
+        stage="core",
+        checkpoint=_all_files(subject),
+    )
+    postprocess = python_part(
+        subject,
+        "postprocess",
+        "pipeline_postprocess.py",
+        (_GENERATED,),
+        subject.plan.outputs,
+        summary="the pipeline's own postprocess",
+        files=(shell_settings(subject), {}),
+        checkpoint=configuration_files(subject),
+    )
+    parts: tuple[Part, ...] = (preprocess, generate, postprocess)
+    return Split(parts)
+
+
+def _own(subject: Subject, *keys: str) -> tuple[tuple[str, str, str], ...]:
+    return tuple(each for each in subject.plan.settings if each[0] in keys)
+
+
+def _all_files(subject: Subject) -> tuple[Path, ...]:
+    pickle = not subject.checkpoint.has_safetensors()
+    trusted = subject.plan.choices.trust_remote_code
+    return tuple(subject.checkpoint.files(pickle=pickle, code=trusted))
+
+
+def _tensors(subject: Subject) -> tuple[TensorSpec, ...]:
+    """The tensors that travel as such from the preprocess to the generation."""
+    with preprocessed(subject.pipe) as found, torch.inference_mode():
+        for sample in make_samples(subject.plan, subject.pipe):
+            call(subject.pipe, sample)
+    whole = subject.plan.task.name in _OF_ONE_MEDIUM
+    names = [
+        name
+        for name, value in found[0].items()
+        if isinstance(value, torch.Tensor) and value.dim() > 1 and (whole or name in _TOKENS)
+    ]
+    arrays = {name: [each[name].detach().cpu().numpy() for each in found] for name in names}
+    return tuple(_open(spec_of(name, arrays[name], "an input of the model")) for name in names)
+
+
+def _open(spec: TensorSpec) -> TensorSpec:
+    """Tokens may be of any number, though the samples have as many."""
+    return TensorSpec(spec.name, spec.datatype, (-1,), spec.doc) if spec.name in _TOKENS else spec

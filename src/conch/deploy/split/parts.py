@@ -1,0 +1,116 @@
+"""What an ensemble is made of, as values: the models it wires, before a file of them is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from conch.deploy.split.network import Network
+from conch.deploy.tasks import TensorSpec
+
+
+class PaddedAxis(msgspec.Struct, frozen=True):
+    """An axis along which requests of unequal size may be padded to share a batch.
+
+    Attributes:
+        symbol: its name in the network's `axes`.
+        inputs: input name -> (axis without the batch dimension, value to pad with).
+        outputs: output name -> axis without the batch dimension that is cut back.
+    """
+
+    symbol: str
+    inputs: Mapping[str, tuple[int, float]]
+    outputs: Mapping[str, int] = {}
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One model of an ensemble, whose directory is `<ensemble>_<suffix>`.
+
+    Attributes:
+        suffix: "preprocess", "core", "postprocess", "image_encoder", ...
+        stage: "preprocess", "core" or "postprocess": where the time of this model counts.
+        summary: what it does, a phrase, for the comment at the head of its config.pbtxt.
+        inputs, outputs: its tensors as its config.pbtxt has them, without the batch dimension.
+        input_map: own input name -> tensor of the ensemble; those left out are called the same there.
+        output_map: likewise for outputs.
+        cached: answers to equal inputs come from the response cache.
+        instances: how many copies serve; of what runs the network, as many as the user chose.
+    """
+
+    suffix: str
+    stage: str
+    summary: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    input_map: Mapping[str, str] = {}
+    output_map: Mapping[str, str] = {}
+    cached: bool = False
+    instances: int = 1
+
+
+class PythonPart(Part, frozen=True, kw_only=True):
+    """A model.py.
+
+    Attributes:
+        template: the file of `conch.deploy.templates` that becomes `model.py`.
+        libraries: the files of `conch.deploy.templates` beside it that it imports.
+        settings: `parameters` of its config.pbtxt: key, value, comment.
+        contents: file name -> what to write into the version directory (a tokenizer, processor settings).
+        checkpoint: files of the checkpoint, relative to it, that go into `checkpoint/` of the version directory.
+    """
+
+    template: str
+    libraries: tuple[str, ...] = ()
+    settings: tuple[tuple[str, str, str], ...] = ()
+    contents: Mapping[str, bytes] = {}
+    checkpoint: tuple[Path, ...] = ()
+
+
+class CorePart(Part, frozen=True, kw_only=True):
+    """A network for an engine.
+
+    Attributes:
+        network: what is exported. Its inputs and outputs are the part's.
+        padding: axes that may be padded so that unequal requests share a batch; exact thanks to a mask.
+    """
+
+    network: Network
+    padding: tuple[PaddedAxis, ...] = ()
+
+
+class Split(msgspec.Struct, frozen=True):
+    """A pipeline broken apart.
+
+    The inputs and outputs of the ensemble are those of the plan, the very tensors approach 1 has. Every output is made
+    by exactly one part; a part runs as soon as its inputs exist, and only if an output that the request asks for needs
+    it.
+    """
+
+    parts: tuple[Part, ...]
+
+    def part(self, suffix: str) -> Part:
+        """The part of that suffix.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for part in self.parts:
+            if part.suffix == suffix:
+                return part
+        raise KeyError(suffix)
+
+    def without_modules(self) -> Split:
+        """The same without the networks' torch modules, so that their weights can go."""
+        replace = msgspec.structs.replace
+        return Split(
+            tuple(
+                replace(part, network=replace(part.network, module=None)) if isinstance(part, CorePart) else part
+                for part in self.parts
+            )
+        )
+
+
+class CannotSplit(Exception):
+    """This checkpoint cannot be broken apart; the text is one line that says why."""

@@ -1,0 +1,62 @@
+"""Which splitter breaks which task apart."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+
+from conch.deploy.split.parts import CannotSplit, Split
+from conch.deploy.split.subject import Subject
+
+Splitter = Callable[[Subject], Split]
+
+#: Task -> "module:function" of this package, tried in this order: the first that can wins. The modules import torch.
+_SPLITTERS: Mapping[str, tuple[str, ...]] = {
+    "sentence-embedding": ("text:sentence_embedding",),
+    "feature-extraction": ("text:feature_extraction", "generic:whole_pipeline"),
+    "text-classification": ("text:text_classification", "generic:whole_pipeline"),
+    "text-ranking": ("text:text_ranking",),
+    "zero-shot-classification": ("text:zero_shot_classification",),
+    "fill-mask": ("text:fill_mask", "generic:whole_pipeline"),
+    "token-classification": ("text:token_classification",),
+    "image-classification": ("image:image_classification", "generic:classification"),
+    "image-feature-extraction": ("image:image_feature_extraction", "generic:whole_pipeline"),
+    "video-classification": ("generic:classification",),
+    "audio-classification": ("audio:audio_classification", "generic:classification"),
+    "zero-shot-audio-classification": ("dual:zero_shot_audio_classification",),
+    "object-detection": ("generic:whole_pipeline",),
+    "image-segmentation": ("generic:whole_pipeline",),
+    "depth-estimation": ("generic:whole_pipeline",),
+    "keypoint-matching": ("generic:whole_pipeline",),
+    **dict.fromkeys(("text-generation", "image-text-to-text", "any-to-any"), ("generation:generation",)),
+    "automatic-speech-recognition": ("generation:generation", "generic:whole_pipeline"),
+    "zero-shot-object-detection": ("generic:whole_pipeline",),
+    "zero-shot-image-classification": ("dual:zero_shot_image_classification",),
+}
+
+
+def split(subject: Subject) -> Split:
+    """Break a pipeline apart.
+
+    Raises:
+        CannotSplit: no splitter of the task can; the text gives the reason of each.
+    """
+    plan = subject.plan
+    if plan.max_batch_size == 0:
+        raise CannotSplit("--max-batch-size 0: the core has a batch dimension")
+    reasons: dict[str, None] = {}
+    for name in _SPLITTERS.get(plan.task.name, ()):
+        module, function = name.split(":")
+        splitter: Splitter = getattr(importlib.import_module(f"conch.deploy.split.{module}"), function)
+        try:
+            return splitter(subject)
+        except CannotSplit as error:
+            reasons[str(error)] = None
+    raise CannotSplit("; ".join(reasons) or f"nothing breaks {plan.task.name} apart yet")
+
+
+def ways(task: str) -> tuple[str, ...]:
+    """How a task is broken apart: "light", "pipeline's steps" or "generate", in the order they are tried; () if not."""
+    kinds = {"generic": "pipeline's steps", "generation": "generate"}
+    modules = (name.partition(":")[0] for name in _SPLITTERS.get(task, ()))
+    return tuple(dict.fromkeys(kinds.get(module, "light") for module in modules))

@@ -1,0 +1,71 @@
+"""Requests to models that write text: prompts, conversations and parameters."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from light_inputs import all_images, one_audio, one_text
+from light_serving import Row
+
+# Arguments of `generate` that the pipelines of these tasks want in `generate_kwargs`.
+_SAMPLING = ("do_sample", "temperature", "top_p", "top_k", "num_beams", "num_return_sequences")
+_SAMPLING += ("repetition_penalty", "min_new_tokens")
+GENERATE_PARAMETERS = {
+    "image-text-to-text": _SAMPLING,
+    "any-to-any": _SAMPLING,
+    "automatic-speech-recognition": ("language", "task", "max_new_tokens", "num_beams"),
+}
+
+
+def pipeline_parameters(task: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """The request parameters as the task's pipeline wants them."""
+    packed = GENERATE_PARAMETERS.get(task, ())
+    generate = {name: value for name, value in parameters.items() if name in packed}
+    if not generate:
+        return parameters
+    others = {name: value for name, value in parameters.items() if name not in packed}
+    return {**others, "generate_kwargs": {**others.get("generate_kwargs", {}), **generate}}
+
+
+def decode_prompt(row: Row, sampling_rate: int) -> dict[str, Any]:
+    """`text` with `images` and `sounds`, or `messages` that hold them; sounds at `sampling_rate`."""
+    if ("text" in row) == ("messages" in row):
+        raise ValueError("expected one of the inputs `text` and `messages`")
+    images = all_images(row["image"]) if "image" in row else []
+    sounds = []
+    if "audio" in row:
+        parts = row["audio"] if row["audio"].dtype == object else [row["audio"]]
+        sounds = [one_audio({**row, "audio": part}, sampling_rate) for part in parts]
+    if "text" in row:
+        return {"text": one_text(row["text"]), "images": images, "sounds": sounds}
+    return {"messages": fill_messages(json.loads(one_text(row["messages"])), images, sounds)}
+
+
+def fill_messages(messages: Any, images: list[Any], sounds: list[Any]) -> list[dict[str, Any]]:
+    """The conversation with the request's pictures and sounds put where it mentions them, in order."""
+    if not isinstance(messages, list) or not all(isinstance(each, dict) and "role" in each for each in messages):
+        raise ValueError('`messages` should be a JSON list of {"role": ..., "content": ...}')
+    media = {"image": list(images), "audio": list(sounds)}
+    for message in messages:
+        for part in message["content"] if isinstance(message.get("content"), list) else []:
+            kind = part.get("type")
+            if part.keys() - {"type", "text"} or kind not in ("text", *media):  # no files and addresses of the client's
+                raise ValueError(
+                    f'a content part should be {{"type": "text", "text": ...}} or a bare image or audio: {part}'
+                )
+            if kind != "text":
+                if not media[kind]:
+                    raise ValueError(f"`messages` mentions more of type {kind} than the input `{kind}` holds")
+                part[kind] = media[kind].pop(0)
+    if any(media.values()):
+        raise ValueError("the inputs `image` and `audio` hold more than `messages` mentions")
+    return messages
+
+
+def media_arguments(task: str, prompt: dict[str, Any]) -> dict[str, Any]:
+    """The pictures and sounds beside a text, as the task's pipeline takes them; a lone one is no list."""
+    media = {"images": prompt["images"] or None}
+    if task == "any-to-any":
+        media["audio"] = prompt["sounds"] or None
+    return {name: each[0] if each and len(each) == 1 else each for name, each in media.items()}

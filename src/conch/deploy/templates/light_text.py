@@ -1,0 +1,143 @@
+"""Texts to tokens with the Rust tokenizers library alone: what transformers' fast tokenizers do, without transformers.
+
+`tokenizer.json` beside model.py is the tokenizer; `tokenizer_settings.json` says what transformers keeps elsewhere:
+
+    max_length        where truncation cuts unless told otherwise (null: nowhere)
+    limit             tokens the model can take (null: any number)
+    truncation_side, padding_side, pad_id, pad_type_id
+    mask_id, mask_token, unk_id
+    clean_up          true: decoded texts lose the spaces that word pieces put before punctuation
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+
+Text = str | tuple[str, str]
+
+
+# What cleaning up a decoded text replaces, in this order.
+SPACES = [(f" {mark}", mark) for mark in ".?!,"] + [(" ' ", "'")]
+SPACES += [(f" {ending}", ending) for ending in ("n't", "'m", "'s", "'ve", "'re")]
+
+
+class TextEncoder:
+    """Encodes texts and pairs of texts. Not thread-safe: truncation is a state of the library's tokenizer."""
+
+    def __init__(self, directory: Path, settings: dict[str, Any]) -> None:
+        self.tokenizer = tokenizers.Tokenizer.from_file(str(Path(directory, "tokenizer.json")))
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+        self.max_length: int | None = settings["max_length"]
+        self.limit: int | None = settings["limit"]
+        self.truncation_side: str = settings["truncation_side"]
+        self.left: bool = settings["padding_side"] == "left"
+        self.fill = {"input_ids": settings["pad_id"], "token_type_ids": settings["pad_type_id"], "attention_mask": 0}
+        self.fill |= {"starts": 0, "ends": 0, "special_tokens_mask": 1}
+        self.clean_up: bool = settings["clean_up"]
+        self.unk_id: int | None = settings.get("unk_id")
+        self.mask_id: int | None = settings.get("mask_id")
+        self.mask_token: str = settings.get("mask_token", "")
+
+    def encode(
+        self,
+        texts: Sequence[Text],
+        truncation: str | None = None,
+        max_length: int | None = None,
+        stride: int = 0,
+        offsets: bool = False,
+    ) -> list[tokenizers.Encoding]:
+        """One encoding a text, unpadded.
+
+        `truncation` is "longest_first", "only_first", "only_second" or None; it cuts at `max_length` or the tokenizer's
+        own. What was cut off is in `overflowing` of an encoding, with `stride` tokens of overlap.
+
+        Raises:
+            ValueError: the texts cannot be cut as wanted.
+        """
+        length = max_length or self.max_length
+        if truncation and length:
+            wanted = {"max_length": length, "stride": stride, "strategy": truncation, "direction": self.truncation_side}
+            if self.tokenizer.truncation != wanted:
+                try:
+                    self.tokenizer.enable_truncation(**wanted)
+                except BaseException as error:  # the library panics where the cut makes no sense
+                    raise ValueError(f"cannot cut texts at {length} tokens: {error}") from error
+        elif self.tokenizer.truncation is not None:
+            self.tokenizer.no_truncation()
+        encode_batch = self.tokenizer.encode_batch if offsets else self.tokenizer.encode_batch_fast
+        # An empty second text is none, as in transformers.
+        plain = [text[0] if isinstance(text, tuple) and not text[1] else text for text in texts]
+        try:
+            return encode_batch(plain)
+        except Exception as error:
+            if "too short" not in str(error):
+                raise ValueError(f"cannot tokenize the text: {error}") from error
+        return [self._encode_uncut(text) for text in plain]
+
+    def _encode_uncut(self, text: Text) -> tokenizers.Encoding:
+        """Cut as told, or whole where cutting the first text alone cannot make the pair short enough."""
+        pair = text if isinstance(text, tuple) else (text,)
+        try:
+            return self.tokenizer.encode(*pair)
+        except Exception as error:
+            truncation = self.tokenizer.truncation
+            if "too short" not in str(error) or truncation is None or truncation["strategy"] != "only_first":
+                raise ValueError(f"cannot tokenize the text: {error}") from error
+            self.tokenizer.no_truncation()
+            try:
+                return self.tokenizer.encode(*pair)
+            finally:
+                self.tokenizer.enable_truncation(**truncation)
+
+    def check_length(self, encodings: Sequence[tokenizers.Encoding]) -> None:
+        """Raise ValueError for an encoding longer than the model can take, in words that a client understands."""
+        longest = max(map(len, encodings), default=0)
+        if self.limit and longest > self.limit:
+            raise ValueError(
+                f"the text has {longest} tokens, the model takes at most {self.limit}: send a shorter text or the "
+                f"request parameter truncation=true"
+            )
+
+    def tensors(self, encodings: Sequence[tokenizers.Encoding], length: int = 0) -> dict[str, np.ndarray]:
+        """`input_ids`, `attention_mask`, `token_type_ids` [texts, tokens], padded to the longest or to `length`."""
+        values = {
+            "input_ids": [encoding.ids for encoding in encodings],
+            "attention_mask": [encoding.attention_mask for encoding in encodings],
+            "token_type_ids": [encoding.type_ids for encoding in encodings],
+        }
+        return {name: self.pad(name, rows, length) for name, rows in values.items()}
+
+    def positions(self, encodings: Sequence[tokenizers.Encoding]) -> dict[str, np.ndarray]:
+        """Where tokens stood in the text: `starts`, `ends` in characters, and `special_tokens_mask`."""
+        values = {
+            "starts": [[start for start, _ in encoding.offsets] for encoding in encodings],
+            "ends": [[end for _, end in encoding.offsets] for encoding in encodings],
+            "special_tokens_mask": [encoding.special_tokens_mask for encoding in encodings],
+        }
+        return {name: self.pad(name, rows) for name, rows in values.items()}
+
+    def pad(self, name: str, rows: Sequence[Sequence[int]], length: int = 0) -> np.ndarray:
+        """Lists of numbers as one array [rows, the longest or `length`], filled on the tokenizer's side."""
+        longest = max(length, *map(len, rows))
+        padded = np.full((len(rows), longest), self.fill[name], np.int64)
+        for row, numbers in zip(padded, rows, strict=True):
+            row[longest - len(numbers) if self.left else 0 :][: len(numbers)] = numbers
+        return padded
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
+        """Tokens as text."""
+        text = self.tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        for before, after in SPACES if self.clean_up else ():
+            text = text.replace(before, after)
+        return text
+
+    def join(self, tokens: Sequence[str]) -> str:
+        """Token strings as text."""
+        decoder = self.tokenizer.decoder
+        return " ".join(tokens) if decoder is None else decoder.decode(list(tokens))
