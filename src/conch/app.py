@@ -13,7 +13,6 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from conch import __version__
 from conch.backends.registry import BackendRegistry
 from conch.config.cache_options import CacheOptions, LocalCacheOptions
 from conch.config.serve_options import ServeOptions
+from conch.config.trace_options import TraceOptions
 from conch.core.api import LogSettings, ServerMetadata
 from conch.core.cache import LocalCache, ResponseCache
 from conch.core.cache_redis import RedisCache
@@ -29,33 +29,19 @@ from conch.core.lifecycle import Lifecycle
 from conch.core.loading import Loader, LoadOptions
 from conch.core.log_settings import LogControl
 from conch.core.metrics import CustomMetrics
+from conch.core.model_access import ModelAccess
 from conch.core.server import EXTENSIONS, InferenceServer
+from conch.core.trace_file import TraceFiles
+from conch.core.trace_otlp import OtlpSink
+from conch.core.tracing import Tracing
 from conch.errors import ConchError
 from conch.inference import InferRequest, Parameter
+from conch.listeners import Listener, build_listeners, vertex_obstacle
 from conch.tensor import Tensor
-from conch.wire.grpc.http2.limits import Http2Limits
-from conch.wire.grpc.options import GrpcOptions, TlsOptions
-from conch.wire.grpc.server import GrpcServer
-from conch.wire.http.server import HttpOptions, HttpServer, MetricsOptions, MetricsServer
-from conch.wire.prometheus import MetricsRenderer
-from conch.wire.shared_memory import SharedMemoryRegions
 
 logger = logging.getLogger("conch.app")
 
 InferModel = Callable[[str, Mapping[str, np.ndarray], Mapping[str, Parameter]], Awaitable[dict[str, np.ndarray]]]
-
-
-class Listener(Protocol):
-    """What a server listens with."""
-
-    @property
-    def port(self) -> int: ...
-
-    async def start(self) -> None: ...
-
-    async def drain(self, timeout_s: float) -> None: ...
-
-    async def close(self) -> None: ...
 
 
 class StartupError(Exception):
@@ -71,14 +57,15 @@ def serve(options: ServeOptions) -> int:
     try:
         logs = _install_logs(options)
         _keep_freed_memory()
-        with asyncio.Runner(loop_factory=_new_event_loop()) as runner:
+        with asyncio.Runner(loop_factory=new_event_loop()) as runner:
             return runner.run(_Application(options, logs).run())
     except StartupError as error:
         print(f"error: creating server: {error}", file=sys.stderr)
         return 1
 
 
-def _new_event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def new_event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """What makes the event loop; None for asyncio's own."""
     try:
         import uvloop
     except ImportError:  # not built for every platform; the standard loop serves, more slowly
@@ -113,17 +100,15 @@ class _Application:
 
     async def run(self) -> int:
         options = self._options
-        for repository in options.model_repository:
-            if not repository.is_dir():
-                raise StartupError(
-                    f"model repository '{repository}' is not a directory; try: conch deploy MODEL --model-repository "
-                    f"{repository}"
-                )
+        check_repositories(options)
         server = build_server(options, self._logs)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
-        listeners = self._listeners(server)
+        try:
+            listeners = build_listeners(server, options)
+        except ConchError as error:
+            raise StartupError(error.message) from error
         try:
             return await self._run(server, listeners)
         finally:
@@ -135,9 +120,9 @@ class _Application:
             try:
                 await listener.start()
             except ConchError as error:
-                raise StartupError(f"{error.message}; choose another address or port") from error
+                raise StartupError(error.message) from error
             logger.info("Started %s on port %d", name, listener.port)
-        loading = asyncio.create_task(_load_initial_models(server, options))
+        loading = asyncio.create_task(load_initial_models(server, options))
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
         poller: asyncio.Task[None] | None = None
@@ -147,6 +132,9 @@ class _Application:
             print(model_table(server), file=sys.stderr, flush=True)
             if options.exit_on_error and not server.lifecycle.all_ready():
                 print("error: creating server: Internal - failed to load all models", file=sys.stderr)
+                code = 1
+            elif options.allow_vertex_ai and (obstacle := vertex_obstacle(server, options)):
+                print(f"error: failed to start Vertex AI service: {obstacle}", file=sys.stderr)
                 code = 1
             else:
                 server.mark_started()
@@ -166,20 +154,6 @@ class _Application:
         timeout_s = self._options.exit_timeout_secs
         await asyncio.gather(server.stop(timeout_s), *(listener.drain(timeout_s) for listener in listeners.values()))
 
-    def _listeners(self, server: InferenceServer) -> Mapping[str, Listener]:
-        options = self._options
-        listeners: dict[str, Listener] = {}
-        regions = SharedMemoryRegions()
-        if options.allow_grpc:
-            listeners["GRPCInferenceService"] = GrpcServer(server, grpc_options(options), regions)
-        if options.allow_http:
-            listeners["HTTPService"] = HttpServer(server, http_options(options), regions)
-        if options.allow_metrics:
-            renderer = MetricsRenderer(server, cpu_metrics=options.allow_cpu_metrics)
-            address = MetricsOptions(options.metrics_address or options.http_address, options.metrics_port)
-            listeners["Metrics Service"] = MetricsServer(renderer.render, address)
-        return listeners
-
     def _on_signal(self, number: signal.Signals) -> None:
         if number is signal.SIGINT and self._stop.is_set():
             logger.error("interrupted again: exiting at once")
@@ -188,8 +162,19 @@ class _Application:
         self._stop.set()
 
 
-def build_server(options: ServeOptions, logs: LogControl) -> InferenceServer:
+def check_repositories(options: ServeOptions) -> None:
+    """Raises StartupError for a model repository that is none."""
+    for repository in options.model_repository:
+        if not repository.is_dir():
+            raise StartupError(
+                f"model repository '{repository}' is not a directory; try: conch deploy MODEL --model-repository "
+                f"{repository}"
+            )
+
+
+def build_server(options: ServeOptions, logs: LogControl, registry: BackendRegistry | None = None) -> InferenceServer:
     """The core with its backends, without any listener. Must be called on the event loop."""
+    registry = registry or BackendRegistry()
     clock = SystemClock()
     metrics = CustomMetrics()
     load_options = LoadOptions(
@@ -200,9 +185,10 @@ def build_server(options: ServeOptions, logs: LogControl) -> InferenceServer:
         retry_count=options.model_load_retry_count,
     )
     cache = build_cache(options.cache_config, clock)
-    loader = Loader(BackendRegistry().find, load_options, metrics, clock, cache)
+    models = ModelAccess()
+    loader = Loader(registry.find, load_options, metrics, clock, cache, models)
     lifecycle = Lifecycle(options.model_repository, loader, clock, options.model_load_thread_count)
-    return InferenceServer(
+    server = InferenceServer(
         ServerMetadata(options.id, __version__, EXTENSIONS),
         lifecycle,
         metrics,
@@ -210,7 +196,10 @@ def build_server(options: ServeOptions, logs: LogControl) -> InferenceServer:
         control=options.model_control_mode,
         strict_readiness=options.strict_readiness,
         cache=cache,
+        tracing=build_tracing(options.trace_config),
     )
+    models.connect(server)
+    return server
 
 
 def build_cache(options: CacheOptions, clock: Clock) -> ResponseCache | None:
@@ -227,7 +216,22 @@ def build_cache(options: CacheOptions, clock: Clock) -> ResponseCache | None:
         raise StartupError(error.message) from error
 
 
-async def _load_initial_models(server: InferenceServer, options: ServeOptions) -> None:
+def build_tracing(options: TraceOptions) -> Tracing:
+    """Tracing with the sink of its mode.
+
+    Raises:
+        StartupError: what it needs is not installed.
+    """
+    if options.mode == "triton":
+        return Tracing(options, TraceFiles(options.file))
+    try:
+        return Tracing(options, OtlpSink(options))
+    except ConchError as error:
+        raise StartupError(error.message) from error
+
+
+async def load_initial_models(server: InferenceServer, options: ServeOptions) -> None:
+    """Load what is to be loaded at the start; failures are states, not exceptions."""
     if options.model_control_mode != "explicit" or "*" in options.load_model:
         await server.lifecycle.load_all()
     else:
@@ -287,48 +291,6 @@ def _tune_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-
-
-def http_options(options: ServeOptions) -> HttpOptions:
-    """The HTTP listener's settings."""
-    return HttpOptions(
-        host=options.http_address,
-        port=options.http_port,
-        reuse_port=options.reuse_http_port,
-        max_input_bytes=options.http_max_input_size,
-        header_forward_pattern=options.http_header_forward_pattern,
-    )
-
-
-def grpc_options(options: ServeOptions) -> GrpcOptions:
-    """The gRPC listener's settings."""
-    tls = None
-    if options.grpc_use_ssl or options.grpc_use_ssl_mutual:
-        root = Path(options.grpc_root_cert) if options.grpc_root_cert else None
-        tls = TlsOptions(
-            Path(options.grpc_server_cert), Path(options.grpc_server_key), root, options.grpc_use_ssl_mutual
-        )
-    never = float("inf")
-    limits = Http2Limits(
-        keepalive_time_s=options.grpc_keepalive_time / 1000,
-        keepalive_timeout_s=options.grpc_keepalive_timeout / 1000,
-        keepalive_without_calls=options.grpc_keepalive_permit_without_calls,
-        min_ping_interval_s=options.grpc_http2_min_recv_ping_interval_without_data / 1000,
-        max_ping_strikes=options.grpc_http2_max_ping_strikes,
-        max_age_s=options.grpc_max_connection_age / 1000 if options.grpc_max_connection_age else never,
-        max_age_grace_s=options.grpc_max_connection_age_grace / 1000
-        if options.grpc_max_connection_age_grace
-        else never,
-    )
-    return GrpcOptions(
-        host=options.grpc_address,
-        port=options.grpc_port,
-        reuse_port=options.reuse_grpc_port,
-        tls=tls,
-        compression=options.grpc_infer_response_compression_level,
-        header_forward_pattern=options.grpc_header_forward_pattern,
-        limits=limits,
-    )
 
 
 @asynccontextmanager

@@ -53,7 +53,7 @@ LIGHT = (
 )
 """Checkpoints whose preprocess and postprocess need no transformers."""
 
-GENERIC = ("automatic-speech-recognition", "object-detection.detr", "text-generation")
+GENERIC = ("automatic-speech-recognition", "object-detection.detr", "text-generation", "zero-shot-object-detection")
 """One checkpoint for each way to keep the pipeline's own steps; they start slowly, so not all of them."""
 
 
@@ -117,6 +117,7 @@ REQUESTS: dict[str, tuple[dict[str, Any], ...]] = {
     "sentence-similarity": ({"normalize": False}, {"normalize": True}, {"prompt": "query: "}),
     "text-classification": ({"top_k": 2}, {"function_to_apply": "sigmoid"}, {"truncation": True, "max_length": 6}),
     "zero-shot-image-classification": ({"hypothesis_template": "a photo of {}."},),
+    "document-question-answering": ({"max_seq_len": 16, "doc_stride": 4, "top_k": 4},),
     "token-classification": ({"aggregation_strategy": "simple"}, {"stride": 2, "ignore_labels": "[]"}),
 }
 """Request parameters that change what the core computes, and some that do not."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -17,15 +18,18 @@ from conch.deploy.split.axes import answers, spec_of
 from conch.deploy.split.capture import Call, preprocessed, recorded
 from conch.deploy.split.heads import Fields, Keyword, Parts
 from conch.deploy.split.image import core_part, network_of
-from conch.deploy.split.parts import CannotSplit, CorePart, PythonPart, Split
+from conch.deploy.split.parts import CannotSplit, Part, PythonPart, Split
 from conch.deploy.split.stages import classify_part, configuration_files, python_part, unpadded_setting
 from conch.deploy.split.subject import Subject
 from conch.deploy.tasks import TensorSpec
 from conch.tensor import DataType
 
+_Part = TypeVar("_Part", bound=Part)
 _CONTEXT = TensorSpec("context", DataType.BYTES, (1,), "what the pipeline hands on beside tensors, as JSON")
 #: Which capture each batch repeats, and how often; the first is exported with.
 _BATCHES = ((0, 2), (1, 1), (2, 3))
+#: Which captures are the parts of each row of each batch.
+_MIXED_BATCHES = (((0, 1), (1, 2)), ((0,),), ((2, 1, 0), (0, 0, 1), (1, 1, 1)))
 
 
 class Captured:
@@ -35,7 +39,8 @@ class Captured:
         calls: for each sample, one call, or one for each part that the pipeline cuts it into.
         names: of the tensors the network is given.
         cuts: the pipeline may cut a sample into parts.
-        takes_parts: the network takes all parts of a sample at once.
+        takes_parts: the network takes all parts of a sample at once, padded to the largest.
+        cut: outputs that the postprocess cuts padding off -> the axis, and the input and its axis of the same length.
     """
 
     def __init__(self, subject: Subject) -> None:
@@ -52,6 +57,7 @@ class Captured:
             self.calls.append(calls)
             self.encoded.append(made)
         self.takes_parts = any(len(calls) > 1 for calls in self.calls)
+        self.cut: dict[str, tuple[int, str, int]] = {}
         if self.takes_parts and not self.cuts:
             raise CannotSplit("the pipeline calls its network more than once for one sample")
         self.names = tuple(self.calls[0][0].tensors)
@@ -72,55 +78,93 @@ class Captured:
 
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The tensors the network is given."""
-        arrays = [self._arrays(calls) for calls in self.calls]
+        batches = self.batches()
         for name in self.names:
-            if any(each[name].ndim != arrays[0][name].ndim for each in arrays):
+            if any(each[name].ndim != batches[0][name].ndim for each in batches):
                 raise CannotSplit(f"the pipeline gives its network {name} of another rank for other samples")
-        return tuple(spec_of(name, [each[name] for each in arrays], "an input of the network") for name in self.names)
+        return tuple(spec_of(name, [each[name] for each in batches], "an input of the network") for name in self.names)
 
     def batches(self) -> list[dict[str, np.ndarray]]:
-        """The same as batches of several sizes."""
-        return [
-            {name: np.concatenate([array] * count) for name, array in self._arrays(self.calls[number]).items()}
-            for number, count in _BATCHES
-        ]
+        """Inputs of the network in batches of several sizes; the first is exported with."""
+        if not self.takes_parts:
+            rows = [[[self.calls[number][0]]] * count for number, count in _BATCHES]
+        elif any(len(calls) > 1 for calls in self.calls):
+            rows = [[self.calls[number]] * count for number, count in _BATCHES]
+        else:  # the samples are cut into one part each: parts of several make one that is cut into more
+            rows = [[[self.calls[number][0] for number in row] for row in batch] for batch in _MIXED_BATCHES]
+        return [self._batch(each) for each in rows]
 
-    def _arrays(self, calls: Sequence[Call]) -> dict[str, np.ndarray]:
-        """The tensors of one sample, [1, ..] or [1, parts, ..]."""
-        arrays = {}
+    def take_parts(self, fields: Sequence[str]) -> None:
+        """Let the network take all parts of a sample at once if padding them to one size changes nothing.
+
+        Raises:
+            CannotSplit: it does, and the samples are cut into parts of unequal size.
+        """
+        if not self.cuts:
+            return
+        natural = self.takes_parts
+        if not natural:
+            self.cut = self._followed(fields)
+        self.takes_parts = True
+        mixed = self.calls if natural else [[calls[0] for calls in self.calls]]
+        if changed := next((name for parts in mixed for name in self._changed(parts, fields)), ""):
+            if natural:
+                raise CannotSplit(f"the pipeline cuts its input into unequal parts, and padding changes {changed}")
+            self.takes_parts, self.cut = False, {}
+
+    def _changed(self, parts: Sequence[Call], fields: Sequence[str]) -> list[str]:
+        """The outputs that are not for each part what they are for it alone."""
+        (answer,) = answers(self.module(fields), self.names, [self._batch([parts])])
+        found = []
+        for name, whole in zip(fields, answer, strict=True):
+            for number, each in enumerate(parts):
+                alone, got = each.output[name].detach().float().numpy(), whole[:, number]
+                if name in self.cut:
+                    axis = self.cut[name][0]
+                    got = np.take(got, range(alone.shape[axis]), axis) if got.shape[axis] >= alone.shape[axis] else got
+                if alone.shape != got.shape or not np.allclose(alone, got, 1e-4, 1e-4):
+                    found.append(name)
+        return found
+
+    def _followed(self, fields: Sequence[str]) -> dict[str, tuple[int, str, int]]:
+        """Outputs of which an axis is as long as one of an input: output -> its axis, the input, its axis."""
+        first = [calls[0] for calls in self.calls]
+        lengths = {
+            tuple(each.tensors[name].shape[axis] for each in first): (name, axis)
+            for name in reversed(self.names)
+            for axis in range(1, first[0].tensors[name].dim())
+        }
+        followed = {}
+        for name in fields:
+            for axis in range(1, first[0].output[name].dim()):
+                sizes = tuple(each.output[name].shape[axis] for each in first)
+                if len(set(sizes)) > 1 and sizes in lengths:
+                    followed[name] = (axis, *lengths[sizes])
+        return followed
+
+    def _batch(self, rows: Sequence[Sequence[Call]]) -> dict[str, np.ndarray]:
+        """The tensors of samples, each of as many parts, [batch, ..] or [batch, parts, ..], padded at the end."""
+        batch = {}
         for name in self.names:
-            tensors = [each.tensors[name] for each in calls]
-            if any(not tensor.dim() or len(tensor) != 1 for tensor in tensors):
-                raise CannotSplit(f"the pipeline gives its network {name} {list(tensors[0].shape)}, no batch of 1")
-            parts = [tensor.detach().cpu().numpy() for tensor in tensors]
-            arrays[name] = _stacked(parts, self._fill(name)) if self.takes_parts else parts[0]
-        return arrays
+            tensors = [[each.tensors[name] for each in row] for row in rows]
+            if any(not tensor.dim() or len(tensor) != 1 for row in tensors for tensor in row):
+                raise CannotSplit(f"the pipeline gives its network {name} {list(tensors[0][0].shape)}, no batch of 1")
+            arrays = [tensor.detach().cpu().numpy() for row in tensors for tensor in row]
+            joined = np.concatenate(_padded(arrays, self._fill(name)))
+            batch[name] = joined.reshape(len(rows), -1, *joined.shape[1:]) if self.takes_parts else joined
+        return batch
 
     def _fill(self, name: str) -> int:
         return getattr(self.subject.pipe.tokenizer, "pad_token_id", None) or 0 if name == "input_ids" else 0
 
-    def check_padding(self, fields: Sequence[str]) -> None:
-        """Raise CannotSplit if parts of unequal size, padded to the largest, are answered otherwise than alone."""
-        module = self.module(fields)
-        for calls in self.calls:
-            if len({tuple(tensor.shape for tensor in each.tensors.values()) for each in calls}) == 1:
-                continue
-            (answer,) = answers(module, self.names, [self._arrays(calls)])
-            for name, whole in zip(fields, answer, strict=True):
-                for part, each in enumerate(calls):
-                    alone = each.output[name].detach().float().numpy()
-                    if alone.shape != whole[:, part].shape or not np.allclose(alone, whole[:, part], 1e-4, 1e-4):
-                        raise CannotSplit(f"the pipeline cuts its input into unequal parts, and padding changes {name}")
 
-
-def _stacked(parts: Sequence[np.ndarray], fill: float) -> np.ndarray:
-    """Arrays [1, ..] as one [1, parts, ..], padded at the end to the largest."""
-    shape = [max(sizes) for sizes in zip(*(part.shape for part in parts), strict=True)]
-    padded = [
-        np.pad(part, [(0, b - a) for a, b in zip(part.shape, shape, strict=True)], constant_values=fill)
-        for part in parts
+def _padded(arrays: Sequence[np.ndarray], fill: float) -> list[np.ndarray]:
+    """Arrays padded at the end to the largest of them."""
+    shape = [max(sizes) for sizes in zip(*(array.shape for array in arrays), strict=True)]
+    return [
+        np.pad(array, [(0, b - a) for a, b in zip(array.shape, shape, strict=True)], constant_values=fill)
+        for array in arrays
     ]
-    return np.stack(padded, axis=1)
 
 
 def preprocess_part(
@@ -167,13 +211,15 @@ def classification(subject: Subject) -> Split:
 def whole_pipeline(subject: Subject) -> Split:
     """Any pipeline: what it hands on beside tensors travels around the network."""
     captured = Captured(subject)
-    inputs = captured.inputs()
     fields = _fields(captured)
-    captured.check_padding(fields)
+    captured.take_parts(fields)
+    if captured.cuts and not captured.takes_parts and subject.plan.task.name != "automatic-speech-recognition":
+        raise CannotSplit("the pipeline cuts long inputs into parts of unequal size, and padding changes its answers")
+    inputs = captured.inputs()
     again = _tensors_needed_again(captured, fields)
     core = core_part(network_of(captured.module(fields), inputs, fields, captured.batches()))
     answered = {spec.name for spec in subject.plan.outputs}
-    renamed = {name: f"network_{name}" for name in fields if name in answered}
+    renamed = {name: f"network_{name}" for name in (*fields, *captured.names) if name in answered}
     core = _renamed(core, renamed)
     taken = (_CONTEXT, *core.outputs, *(spec for spec in inputs if spec.name in again))
     postprocess = python_part(
@@ -185,9 +231,10 @@ def whole_pipeline(subject: Subject) -> Split:
         summary="the pipeline's own postprocess",
         files=((*shell_settings(subject), *_parts_setting(captured), _fields_setting(fields)), {}),
         checkpoint=configuration_files(subject),
-        input_map=renamed,
+        input_map={spec.name: renamed[spec.name] for spec in taken if spec.name in renamed},
     )
     preprocess = preprocess_part(subject, inputs, context=True, settings=_parts_setting(captured))
+    preprocess = _renamed(preprocess, renamed)
     return Split((preprocess, core, postprocess))
 
 
@@ -196,7 +243,13 @@ def _fields_setting(fields: Sequence[str]) -> tuple[str, str, str]:
 
 
 def _parts_setting(captured: Captured) -> tuple[tuple[str, str, str], ...]:
-    return (("parts", "true", "the network takes all parts of a sample at once"),) if captured.takes_parts else ()
+    if not captured.takes_parts:
+        return ()
+    cut = json.dumps({name: [axis - 1, source, of - 1] for name, (axis, source, of) in captured.cut.items()})
+    return (
+        ("parts", "true", "the network takes all parts of a sample at once"),
+        ("cut", cut, "JSON: output of the network -> its axis that is padded, and the input and axis it is as long as"),
+    )
 
 
 def _fields(captured: Captured) -> list[str]:
@@ -275,6 +328,8 @@ def _comparable(value: Any) -> Any:
     return np.asarray(value).tolist() if isinstance(value, np.ndarray) or hasattr(value, "save") else value
 
 
-def _renamed(core: CorePart, names: Mapping[str, str]) -> CorePart:
-    """The core with outputs that are called otherwise in the ensemble."""
-    return msgspec.structs.replace(core, output_map=names)
+def _renamed(part: _Part, names: Mapping[str, str]) -> _Part:
+    """The part, of whose tensors some are called otherwise in the ensemble."""
+    both = (part.inputs, part.outputs)
+    taken, made = ({spec.name: names[spec.name] for spec in specs if spec.name in names} for specs in both)
+    return msgspec.structs.replace(part, input_map=taken, output_map=made)

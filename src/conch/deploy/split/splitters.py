@@ -30,6 +30,7 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
     "keypoint-matching": ("generic:whole_pipeline",),
     **dict.fromkeys(("text-generation", "image-text-to-text", "any-to-any"), ("generation:generation",)),
     "automatic-speech-recognition": ("generation:generation", "generic:whole_pipeline"),
+    "document-question-answering": ("generic:whole_pipeline",),
     "zero-shot-object-detection": ("generic:whole_pipeline",),
     "zero-shot-image-classification": ("dual:zero_shot_image_classification",),
 }
@@ -44,12 +45,14 @@ def split(subject: Subject) -> Split:
     plan = subject.plan
     if plan.max_batch_size == 0:
         raise CannotSplit("--max-batch-size 0: the core has a batch dimension")
+    padded = importlib.import_module("conch.deploy.split.padded")
     reasons: dict[str, None] = {}
     for name in _SPLITTERS.get(plan.task.name, ()):
         module, function = name.split(":")
         splitter: Splitter = getattr(importlib.import_module(f"conch.deploy.split.{module}"), function)
         try:
-            return splitter(subject)
+            found: Split = padded.with_exact_padding(splitter(subject))
+            return found
         except CannotSplit as error:
             reasons[str(error)] = None
     raise CannotSplit("; ".join(reasons) or f"nothing breaks {plan.task.name} apart yet")

@@ -27,6 +27,7 @@ class TritonPythonModel:
         self.output_class = output_class(self.fields)
         self.cuts = isinstance(self.pipe, ChunkPipeline)
         self.takes_parts = self.settings.values.get("parts") == "true"
+        self.cut = json.loads(self.settings.values.get("cut", "{}"))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         return answer(requests, self.settings, lambda row: row, self.infer)
@@ -67,5 +68,7 @@ class TritonPythonModel:
         own = {name: value for name, value in sample.items() if name not in (*self.fields, "context")}
         encoded = join_tensors(self.pipe, sample["context"], own)
         values = {name: torch.from_numpy(np.array(sample[name]))[None] for name in self.fields if name in sample}
+        for name, (axis, source, of) in self.cut.items():
+            values[name] = values[name].narrow(axis + 1, 0, encoded[source].shape[of + 1])
         self.pipe.model.forward = lambda *args, **inputs: self.output_class(**values)
         return self.pipe._forward(encoded, **forward)
