@@ -8,11 +8,13 @@ MODEL  ?= examples/shapes-clip
 TORCH  ?= torch==2.13.0
 ONCE   ?=
 SLOW   ?= 1
+# Further arguments of coverage-table: --resume, --only NAME ..., --real DIR, --jobs N
+ARGS   ?=
 
-.PHONY: help run test check format bench clean
+.PHONY: help run test check format bench coverage-table clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
 
 run: $(VENV)/.installed  ## deploy the demo model, start the server, send the first request (ONCE=1: stop after the answer)
 	$(BIN)/python examples/run_demo.py --model $(MODEL) $(if $(ONCE),--once)
@@ -32,6 +34,9 @@ format: $(VENV)/.installed  ## rewrite the code in the house style
 
 bench: $(VENV)/.installed  ## the named benchmarks (see docs/performance.md)
 	$(BIN)/python -m bench
+
+coverage-table: $(VENV)/.installed  ## deploy every architecture by both approaches: docs/coverage.md (ARGS="--resume")
+	$(BIN)/python -m tests.coverage $(ARGS)
 
 clean:  ## remove the environment and everything generated
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -22,6 +22,7 @@ from conch.config.cache_options import CacheOptions, LocalCacheOptions
 from conch.config.serve_options import ServeOptions
 from conch.config.trace_options import TraceOptions
 from conch.core.api import LogSettings, ServerMetadata
+from conch.core.batch_hold import Holds
 from conch.core.cache import LocalCache, ResponseCache
 from conch.core.cache_redis import RedisCache
 from conch.core.clock import Clock, SystemClock
@@ -183,6 +184,8 @@ def build_server(options: ServeOptions, logs: LogControl, registry: BackendRegis
         backend_settings=options.backend_config,
         gpu_count=visible_gpu_count(),
         retry_count=options.model_load_retry_count,
+        holds=scheduler_holds(os.environ),
+        rate_limits=options.rate_limit_resource if options.rate_limit == "execution_count" else None,
     )
     cache = build_cache(options.cache_config, clock)
     models = ModelAccess()
@@ -252,6 +255,20 @@ def model_table(server: InferenceServer) -> str:
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
     ]
     return "\n".join(["", rule, lines[0], rule, *lines[1:], *([rule] if len(lines) > 1 else [])])
+
+
+def scheduler_holds(environment: Mapping[str, str]) -> Holds:
+    """What Triton's variables for tests of schedulers say.
+
+    Raises:
+        StartupError: a value is no number of requests.
+    """
+    names = ("TRITONSERVER_DELAY_SCHEDULER", "TRITONSERVER_BACKLOG_DELAY_SCHEDULER")
+    counts = [environment.get(name, "0") for name in names]
+    for name, text in zip(names, counts, strict=True):
+        if not text.isdecimal():
+            raise StartupError(f"{name} expects a number of requests, got '{text}'")
+    return Holds(*map(int, counts))
 
 
 def visible_gpu_count() -> int:

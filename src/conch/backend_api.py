@@ -6,15 +6,16 @@ block it: work that takes time runs in a child process or a thread and settles a
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
 from conch.config.schema import ModelConfig
 from conch.errors import ConchError
-from conch.inference import InferRequest, Parameter
+from conch.inference import InferRequest, InferResponse, Parameter
 from conch.tensor import Tensor
 
 
@@ -67,6 +68,43 @@ class MetricSink(Protocol):
         ...
 
 
+#: Takes an answer of another model; True with its last one.
+OnAnswer = Callable[[InferResponse | ConchError, bool], None]
+
+
+class OtherModels(Protocol):
+    """What a model may ask of its server beside metrics: calls of other models, and their loading."""
+
+    def infer(self, request: InferRequest, decoupled: bool, on_answer: OnAnswer) -> Callable[[], object]:
+        """Start a request to another model, or to the same one.
+
+        `on_answer` is called until its second argument is True; never before this returns. An error that is not the
+        last answer is one response among others.
+
+        Args:
+            decoupled: whether the caller is prepared for any number of responses.
+
+        Returns:
+            What gives the request up.
+
+        Raises:
+            ConchError: it is not accepted; `on_answer` will not be called.
+        """
+        ...
+
+    def is_ready(self, name: str, version: str) -> bool:
+        """Whether that version (any for "") can answer."""
+        ...
+
+    async def load(self, name: str, config: str | None, files: Mapping[str, bytes]) -> None:
+        """Load or reload a model. Raises ConchError."""
+        ...
+
+    async def unload(self, name: str, unload_dependents: bool) -> None:
+        """Unload a model. Raises ConchError."""
+        ...
+
+
 class InstanceSpec(msgspec.Struct, frozen=True):
     """One instance to load.
 
@@ -77,6 +115,7 @@ class InstanceSpec(msgspec.Struct, frozen=True):
         kind: "CPU", "GPU" or "MODEL", after KIND_AUTO was decided.
         device_id: the GPU's index; 0 on CPU.
         metrics: where the model's custom metrics go.
+        models: the other models; None where it may not ask for them.
     """
 
     source: ModelSource
@@ -85,6 +124,7 @@ class InstanceSpec(msgspec.Struct, frozen=True):
     kind: str
     device_id: int
     metrics: MetricSink
+    models: OtherModels | None = None
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -94,17 +134,30 @@ class Output(msgspec.Struct, frozen=True):
     parameters: Mapping[str, Parameter]
 
 
+class Unanswered(enum.Enum):
+    """What becomes of a request that an execution left without an answer.
+
+    Attributes:
+        OPEN: its model answers it by itself, through the request's sink.
+        RESCHEDULED: it is to be executed again, in a later batch.
+    """
+
+    OPEN = enum.auto()
+    RESCHEDULED = enum.auto()
+
+
 class BatchResult(msgspec.Struct, frozen=True):
     """The outcome of one execution.
 
     Attributes:
-        outputs: one entry a request, in the batch's order: its output, or the error that request alone ends with.
+        outputs: one entry a request, in the batch's order: its output, the error that request alone ends with, or (of a
+            `StreamingInstance`) what is to become of it.
         compute_input_ns: time spent bringing the inputs to the model.
         compute_infer_ns: time the model itself took.
         compute_output_ns: time spent bringing the outputs back.
     """
 
-    outputs: Sequence[Output | ConchError]
+    outputs: Sequence[Output | ConchError | Unanswered]
     compute_input_ns: int
     compute_infer_ns: int
     compute_output_ns: int
@@ -135,6 +188,33 @@ class Instance(Protocol):
 
     async def close(self) -> None:
         """Finalize and free everything. Idempotent; never raises for a model's own failure to finalize (logged)."""
+        ...
+
+
+class ResponseSink(Protocol):
+    """Where a model sends the responses to one request by itself."""
+
+    def send(self, outcome: Output | ConchError | None, final: bool) -> None:
+        """One response, or None where nothing but the end is said. Ignored after the final one."""
+        ...
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the client gave the request up. The model may go on all the same; it still has to end the request."""
+        ...
+
+
+@runtime_checkable
+class StreamingInstance(Instance, Protocol):
+    """An instance whose model may answer requests by itself: any number of times, also after the execution ended."""
+
+    def execute_into(self, requests: Sequence[InferRequest], sinks: Sequence[ResponseSink]) -> Awaitable[BatchResult]:
+        """As `execute`, with a sink for each request.
+
+        Responses may come while the batch is executed, and for requests that are `Unanswered.OPEN` in the result until
+        their final one. When the instance dies, every open sink gets an error as its final response. A batch that
+        fails as a whole leaves it to the caller to end its requests.
+        """
         ...
 
 

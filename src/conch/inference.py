@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from conch.tensor import Tensor
+from conch.trace import RequestTrace
 
 #: A request or response parameter: what `InferParameter` can hold.
 Parameter = bool | int | float | str
@@ -47,6 +48,9 @@ class InferRequest(msgspec.Struct, frozen=True):
         flags: SEQUENCE_START | SEQUENCE_END.
         priority: scheduling priority, 1 the highest; 0 takes the model's default.
         timeout_us: how long it may wait in a queue; 0 takes the model's default.
+        empty_final: whether the client of a stream wants to hear of the end of a decoupled model's responses also
+            where nothing but the end is left to say.
+        trace: what it leaves behind on its way; None when it is not traced.
     """
 
     model_name: str
@@ -59,6 +63,8 @@ class InferRequest(msgspec.Struct, frozen=True):
     flags: int = 0
     priority: int = 0
     timeout_us: int = 0
+    empty_final: bool = False
+    trace: RequestTrace | None = None
 
     def input(self, name: str) -> Tensor | None:
         """The input of that name, or None."""
@@ -77,6 +83,7 @@ class InferResponse(msgspec.Struct, frozen=True):
         id: the request's id.
         outputs: tensors, only those requested, in the order in which the model made them.
         parameters: what the model said beside its tensors.
+        empty: it is no response, but says that a decoupled model has sent all of its responses.
     """
 
     model_name: str
@@ -84,6 +91,7 @@ class InferResponse(msgspec.Struct, frozen=True):
     id: str
     outputs: tuple[Tensor, ...]
     parameters: Mapping[str, Parameter] = _NO_PARAMETERS
+    empty: bool = False
 
     def output(self, name: str) -> Tensor | None:
         """The output of that name, or None."""

@@ -33,6 +33,15 @@ INSTALLED = "of an unknown backend conch says which ones are installed"
 OTHER_PATHS = "the metrics port has one page; Triton answers every path, with nothing"
 MADE_UP = "a model loaded from files alone is in the index like every other; Triton lists directories only"
 
+OTHER_IDS = (
+    "conch gives models that take correlation ids as strings the string, and refuses numbers; Triton gives them bytes of "
+    "its own memory, or fails"
+)
+TEXT_AS_NUMBER = "conch refuses a string as the id of a sequence whose model takes numbers; Triton makes up a number"
+NO_PLACE = "conch refuses a model without a place for any sequence; Triton loads it, and requests wait for ever"
+SAID_ONCE = "conch says once that a warm-up is larger than a batch; Triton for each of its requests"
+FILE_NAMED = "conch leaves a space behind the name of the file"
+
 CACHE_KEY = (
     "shape, parameters, requested outputs and sequence of a request are part of its key in conch's response cache; "
     "Triton answers with what it has for the same bytes"
@@ -49,7 +58,7 @@ PRUNED = (
     "conch runs what the requested outputs need; Triton's ensemble gets stuck when one output is needed for another"
 )
 FAILED_ONCE = "a failed request of an ensemble counts as one failure; Triton counts it twice"
-NO_DECOUPLED = "decoupled models are not there yet"
+DECLARED_DECOUPLED = "an ensemble that is declared decoupled is one in conch, whatever its steps are"
 ENDLESS = "conch refuses a step that makes an input of the ensemble again; Triton loads it and never answers"
 ALL_ERRORS = "conch lists everything that is wrong with an ensemble; Triton what it finds first"
 
@@ -68,10 +77,10 @@ BROKEN_INDEX = Purpose(
 
 REFUSED_ENSEMBLES = (
     r"(body|messages\[0\]\.models)"
-    r"(: '(decoupled|input_made_again)/1' missing|: '(decoupled|input_made_again)' unexpected).*"
+    r"(: 'input_made_again/1' missing|: 'input_made_again' unexpected).*"
 )
 BROKEN_ENSEMBLES = Purpose(
-    f"{REASONS}; {NO_DECOUPLED}; {ENDLESS}",
+    f"{REASONS}; {ENDLESS}",
     rf"{REASON_ENTRIES}|{REASON_TEXTS}|{REFUSED_ENSEMBLES}",
 )
 
@@ -164,7 +173,7 @@ ON_PURPOSE: dict[tuple[str, str], Purpose] = {
     ),
     ("ensemble_statistics", "after a failure"): Purpose(FAILED_ONCE, r".*\.fail\.count: .*"),
     ("ensembles_broken", "index"): BROKEN_ENSEMBLES,
-    ("ensembles_broken", "index of ready models"): Purpose(f"{NO_DECOUPLED}; {ENDLESS}", REFUSED_ENSEMBLES),
+    ("ensembles_broken", "index of ready models"): Purpose(ENDLESS, REFUSED_ENSEMBLES),
     ("ensembles_broken", "index over gRPC"): BROKEN_ENSEMBLES,
     ("ensembles_broken_on_demand", "index after the loads"): BROKEN_ENSEMBLES,
     ("ensembles_broken_on_demand", "load many_errors"): Purpose(ALL_ERRORS, TEXT),
@@ -175,9 +184,10 @@ ON_PURPOSE: dict[tuple[str, str], Purpose] = {
             ("ensembles_broken", "metadata of {}"),
             ("ensembles_broken_on_demand", "load {}"),
         )
-        for model, reason in (("decoupled", NO_DECOUPLED), ("input_made_again", ENDLESS))
+        for model, reason in (("input_made_again", ENDLESS),)
     },
-    ("ensembles_broken", "infer of decoupled"): Purpose(NO_DECOUPLED, WHOLE),
+    ("ensembles_broken", "infer of decoupled"): Purpose(DECLARED_DECOUPLED, WHOLE),
+    ("model_calls", "an ensemble whose step fails"): Purpose(STEP_NAMED, r"body\.outputs\[0\]\.data\[0\]: .*"),
     **{
         (group, scenario.format(model)): Purpose(reason, WHOLE)
         for group, scenario in (
@@ -199,4 +209,11 @@ ON_PURPOSE: dict[tuple[str, str], Purpose] = {
     ("response_cache", "of a sequence"): Purpose(CACHE_KEY, r"body\.outputs\[1\]\.data.*"),
     ("response_cache", "equal error"): Purpose(CACHED_ERRORS, WHOLE),
     ("response_cache_default", "equal"): Purpose(CACHE_BY_DEFAULT, r"body\.outputs\[1\]\.data.*"),
+    **{("sequences", f"texts seven {number}"): Purpose(OTHER_IDS, WHOLE) for number in (1, 2, 3)},
+    ("sequences", "a name where the model takes numbers"): Purpose(TEXT_AS_NUMBER, WHOLE),
+    ("sequences", "a number where the model takes names"): Purpose(OTHER_IDS, TEXT),
+    ("sequences_refused", "no candidates"): Purpose(NO_PLACE, WHOLE),
+    ("sequences_refused", "initial state file too short"): Purpose(FILE_NAMED, TEXT),
+    ("warmups", "load file_too_short"): Purpose(FILE_NAMED, TEXT),
+    ("warmups", "load batch_too_large"): Purpose(SAID_ONCE, TEXT),
 }

@@ -11,7 +11,7 @@ import msgspec
 from .messages import Answer, ConcurrentAnswer, GrpcAnswer, HttpAnswer
 
 #: Extensions that Triton announces and conch does not have yet.
-EXTENSIONS_TO_COME = {"sequence", "system_shared_memory", "cuda_shared_memory", "trace"}
+EXTENSIONS_TO_COME = {"system_shared_memory", "cuda_shared_memory"}
 
 #: Metric families of devices and memory pools that conch does not have, and of the response cache as a whole, which
 #: Triton shows some time later.

@@ -30,6 +30,8 @@ _CLIENTS = [
     and re.search(r"localhost:800[012]", fence.text)
     and fence.document.name != "tutorial.md"
 ]
+#: Complete programs that have conch inside.
+_PROGRAMS = [fence for fence in _PYTHON if re.search(r"^import conch$", fence.text, re.MULTILINE)]
 _COMMANDS = [
     (fence, words) for fence in all_fences("", "sh", "bash", "shell", "console") for words in conch_commands(fence)
 ]
@@ -49,6 +51,13 @@ def test_python_blocks_compile(fence: Fence) -> None:
 @pytest.mark.parametrize("fence", _CLIENTS, ids=str)
 def test_client_programs_run(fence: Fence, workplace_server: Workplace) -> None:
     ran = workplace_server.run(["python3", "-c", workplace_server.adapt(fence.text)])
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout
+
+
+@pytest.mark.parametrize("fence", _PROGRAMS, ids=str)
+def test_programs_with_conch_inside_run(fence: Fence, workplace_server: Workplace) -> None:
+    ran = workplace_server.run(["python3", "-W", "error", "-c", fence.text])
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout
 

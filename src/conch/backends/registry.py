@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import cast
+from typing import Protocol, cast, runtime_checkable
 
 from conch.backend_api import Backend
 from conch.errors import InvalidArgumentError
@@ -11,12 +12,25 @@ from conch.errors import InvalidArgumentError
 GROUP = "conch.backends"
 
 
-class BackendRegistry:
-    """Constructs each backend once, at its first use, so that an engine nobody uses is never imported."""
+@runtime_checkable
+class ClosableBackend(Protocol):
+    """A backend that keeps something beside its instances."""
 
-    def __init__(self) -> None:
+    async def close(self) -> None:
+        """Free it."""
+        ...
+
+
+class BackendRegistry:
+    """Constructs each backend once, at its first use, so that an engine nobody uses is never imported.
+
+    Args:
+        backends: further ones, by name.
+    """
+
+    def __init__(self, backends: Mapping[str, Backend] | None = None) -> None:
         self._entries: dict[str, EntryPoint] = {entry.name: entry for entry in entry_points(group=GROUP)}
-        self._backends: dict[str, Backend] = {}
+        self._backends: dict[str, Backend] = dict(backends or {})
 
     def find(self, name: str) -> Backend:
         """The backend of that name.
@@ -41,3 +55,9 @@ class BackendRegistry:
             ) from error
         self._backends[name] = backend
         return backend
+
+    async def close(self) -> None:
+        """Free what backends keep beside their instances, once these are closed."""
+        for backend in self._backends.values():
+            if isinstance(backend, ClosableBackend):
+                await backend.close()

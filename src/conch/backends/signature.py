@@ -13,6 +13,7 @@ import msgspec
 from conch.config import pbtxt
 from conch.config.proto import ModelConfigMessage, pb
 from conch.config.schema import ModelConfig, ModelInput, ModelOutput
+from conch.config.sequences import tensor_names
 from conch.errors import InvalidArgumentError
 from conch.tensor import DataType
 
@@ -62,12 +63,15 @@ def complete(config: ModelConfig, signature: Signature, default_max_batch_size: 
     message.CopyFrom(config.message)
     _complete_batching(message, signature, default_max_batch_size)
     first = 1 if message.max_batch_size > 0 else 0
+    internal = tensor_names(message)
     if not message.input:
         for tensor in signature.inputs:
-            _add_tensor(message.input, tensor, first)
+            if tensor.name not in internal:
+                _add_tensor(message.input, tensor, first)
     if not message.output:
         for tensor in signature.outputs:
-            _add_tensor(message.output, tensor, first)
+            if tensor.name not in internal:
+                _add_tensor(message.output, tensor, first)
     return pbtxt.from_message(message)
 
 

@@ -6,6 +6,7 @@ import enum
 
 import msgspec
 
+from conch.config.restrictions import CATEGORIES
 from conch.config.serve_options import DEFAULT_MAX_INPUT_BYTES
 
 #: What a flag's value can be.
@@ -57,12 +58,14 @@ _SERVER = "Server"
 _REPOSITORY = "Model repository"
 _HTTP = "HTTP"
 _GRPC = "gRPC"
+_ACCESS = "Access"
+_PLATFORMS = "Platforms"
 _LOGGING = "Logging"
 _METRICS = "Metrics"
+_TRACE = "Tracing"
 _BACKENDS = "Backends"
 _CACHE = "Response cache"
 _DEVICES = "Memory and devices"
-_OTHER = "Not available yet"
 _DEPRECATED = "Deprecated"
 
 _B, _I, _F, _S, _P, _K = Kind.BOOLEAN, Kind.INTEGER, Kind.FLOAT, Kind.STRING, Kind.PATH, Kind.SETTING
@@ -71,10 +74,8 @@ _IGN, _LATER, _OLD = Use.IGNORED, Use.LATER, Use.DEPRECATED
 _ONE_LOOP = "one event loop serves all connections"
 _NO_LIBRARIES = "there are no shared libraries to search; engines are Python packages"
 _NO_POOL = "there is no memory pool to size"
-_SAGEMAKER = "the SageMaker endpoint is not available yet"
-_VERTEX = "the Vertex AI endpoint is not available yet"
-_TRACING = "tracing is not available yet"
-_RATES = "the rate limiter is not available yet"
+_CATEGORIES = "there are " + ", ".join(CATEGORIES)
+_TRACING = "use --trace-config"
 
 FLAGS: tuple[Flag, ...] = (
     Flag("id", _SERVER, _S, "triton", "name of the server in its metadata"),
@@ -101,7 +102,13 @@ FLAGS: tuple[Flag, ...] = (
     Flag("http-header-forward-pattern", _HTTP, _S, "", "headers that match become request parameters"),
     Flag("http-max-input-size", _HTTP, _I, DEFAULT_MAX_INPUT_BYTES, "largest request body in bytes, decompressed too"),
     Flag("http-thread-count", _HTTP, _I, 8, _ONE_LOOP, _IGN),
-    Flag("http-restricted-api", _HTTP, _K, "", "restricted APIs are not available yet", _LATER, repeatable=True),
+    Flag("http-use-ssl", _HTTP, _B, False, "serve with TLS (tritonserver has no TLS on HTTP)"),
+    Flag("http-use-ssl-mutual", _HTTP, _B, False, "serve with TLS and demand certificates of clients"),
+    Flag("http-server-cert", _HTTP, _S, "", "PEM file of the server's certificate"),
+    Flag("http-server-key", _HTTP, _S, "", "PEM file of the server's key"),
+    Flag("http-root-cert", _HTTP, _S, "", "PEM file of the root certificate that clients are checked against"),
+    Flag("http-restricted-api", _HTTP, _K, "", "<api>[,<api>...]:<key>=<value>: calls of these APIs need that header; "
+         + _CATEGORIES, repeatable=True),
     Flag("allow-grpc", _GRPC, _B, True, "listen for gRPC"),
     Flag("grpc-address", _GRPC, _S, "0.0.0.0", "address to listen on"),
     Flag("grpc-port", _GRPC, _I, 8001, "port to listen on"),
@@ -125,7 +132,11 @@ FLAGS: tuple[Flag, ...] = (
     Flag("grpc-infer-thread-count", _GRPC, _I, 2, _ONE_LOOP, _IGN),
     Flag("grpc-infer-allocation-pool-size", _GRPC, _I, 8, "requests are not pooled", _IGN),
     Flag("grpc-max-response-pool-size", _GRPC, _I, 2**31 - 1, "responses are not pooled", _IGN),
-    Flag("grpc-restricted-protocol", _GRPC, _K, "", "restricted APIs are not available yet", _LATER, repeatable=True),
+    Flag("grpc-restricted-protocol", _GRPC, _K, "", "<protocol>[,<protocol>...]:<key>=<value>: calls of these need the "
+         "metadata triton-grpc-protocol-<key>; " + _CATEGORIES, repeatable=True),
+    Flag("api-key-file", _ACCESS, _S, "", "file of API keys, one a line, read again when it changes: requests need "
+         "one as 'Authorization: Bearer <key>' or 'X-API-Key: <key>', over HTTP and gRPC; health checks do not"),
+    Flag("allow-client-shm", _ACCESS, _B, True, "let clients register shared memory regions"),
     Flag("allow-metrics", _METRICS, _B, True, "serve Prometheus metrics"),
     Flag("allow-cpu-metrics", _METRICS, _B, True, "CPU and memory metrics among them"),
     Flag("metrics-address", _METRICS, _S, "", "address to listen on; that of HTTP when empty"),
@@ -133,13 +144,30 @@ FLAGS: tuple[Flag, ...] = (
     Flag("allow-gpu-metrics", _METRICS, _B, True, "there are no GPU metrics yet", _IGN),
     Flag("metrics-interval-ms", _METRICS, _F, 2000.0, "metrics are computed when they are read", _IGN),
     Flag("metrics-config", _METRICS, _K, "", "summaries and histograms are not available yet", _LATER, repeatable=True),
+    Flag("allow-sagemaker", _PLATFORMS, _B, False, "listen for Amazon SageMaker: /ping, and /invocations of the model "
+         "that SAGEMAKER_TRITON_DEFAULT_MODEL_NAME names"),
+    Flag("sagemaker-port", _PLATFORMS, _I, 8080, "port to listen on for SageMaker"),
+    Flag("sagemaker-safe-port-range", _PLATFORMS, _S, "", "<first>-<last>: refuse other ports for the other protocols"),
+    Flag("sagemaker-thread-count", _PLATFORMS, _I, 8, _ONE_LOOP, _IGN),
+    Flag("allow-vertex-ai", _PLATFORMS, _B, False, "listen for Google Vertex AI at AIP_HEALTH_ROUTE and "
+         "AIP_PREDICT_ROUTE; true when AIP_MODE is PREDICTION"),
+    Flag("vertex-ai-port", _PLATFORMS, _I, 8080, "port to listen on for Vertex AI; AIP_HTTP_PORT where that is set"),
+    Flag("vertex-ai-thread-count", _PLATFORMS, _I, 8, _ONE_LOOP, _IGN),
+    Flag("vertex-ai-default-model", _PLATFORMS, _S, "", "model of predictions; the only one there is when empty"),
     Flag("log-verbose", _LOGGING, _I, 0, "verbose level; 0 for none"),
     Flag("log-info", _LOGGING, _B, True, "log information"),
     Flag("log-warning", _LOGGING, _B, True, "log warnings"),
     Flag("log-error", _LOGGING, _B, True, "log errors"),
     Flag("log-format", _LOGGING, _S, "default", "format of log lines", choices=("default", "ISO8601")),
     Flag("log-file", _LOGGING, _S, "", "file to log to; the console when empty"),
+    Flag("trace-config", _TRACE, _K, "",
+         "<setting>=<value> (level, rate, count, mode), triton,<setting>=<value> (file, log-frequency) or "
+         "opentelemetry,<setting>=<value> (url, resource, bsp_...)", repeatable=True),
     Flag("backend-config", _BACKENDS, _K, "", "<backend>,<setting>=<value>", repeatable=True),
+    Flag("rate-limit", _BACKENDS, _S, "off", "whether instances wait for the resources of their rate_limiter",
+         choices=("off", "execution_count")),
+    Flag("rate-limit-resource", _BACKENDS, _S, "",
+         "<name>:<count>[:<device>]; as much as the neediest instance needs when none is given", repeatable=True),
     Flag("backend-directory", _BACKENDS, _P, "", _NO_LIBRARIES, _IGN),
     Flag("cache-config", _CACHE, _K, "",
          "<cache>,<setting>=<value>[,...] of the cache local or redis; local,size=67108864 when not given, "
@@ -152,23 +180,11 @@ FLAGS: tuple[Flag, ...] = (
     Flag("buffer-manager-thread-count", _DEVICES, _I, 0, "tensors are not copied by threads", _IGN),
     Flag("host-policy", _DEVICES, _K, "", "there are no host policies", _IGN, repeatable=True),
     Flag("model-load-gpu-limit", _DEVICES, _S, "", "the engines manage GPU memory", _IGN, repeatable=True),
-    Flag("allow-client-shm", _OTHER, _B, False, "shared memory regions are not available yet", _LATER),
-    Flag("trace-config", _OTHER, _K, "", _TRACING, _LATER, repeatable=True),
-    Flag("rate-limit", _OTHER, _S, "off", _RATES, _LATER, choices=("off", "execution_count")),
-    Flag("rate-limit-resource", _OTHER, _S, "", _RATES, _IGN, repeatable=True),
-    Flag("allow-sagemaker", _OTHER, _B, False, _SAGEMAKER, _LATER),
-    Flag("sagemaker-port", _OTHER, _I, 8080, _SAGEMAKER, _IGN),
-    Flag("sagemaker-safe-port-range", _OTHER, _S, "", _SAGEMAKER, _IGN),
-    Flag("sagemaker-thread-count", _OTHER, _I, 8, _SAGEMAKER, _IGN),
-    Flag("allow-vertex-ai", _OTHER, _B, False, _VERTEX, _LATER),
-    Flag("vertex-ai-port", _OTHER, _I, 8080, _VERTEX, _IGN),
-    Flag("vertex-ai-thread-count", _OTHER, _I, 8, _VERTEX, _IGN),
-    Flag("vertex-ai-default-model", _OTHER, _S, "", _VERTEX, _IGN),
     Flag("strict-model-config", _DEPRECATED, _B, False, "use --disable-auto-complete-config", _OLD),
     Flag("response-cache-byte-size", _DEPRECATED, _I, 0, "use --cache-config=local,size=<bytes>", _OLD),
-    Flag("trace-file", _DEPRECATED, _S, "", _TRACING, _LATER),
-    Flag("trace-level", _DEPRECATED, _S, "OFF", _TRACING, _LATER, repeatable=True),
-    Flag("trace-rate", _DEPRECATED, _I, 1000, _TRACING, _IGN),
-    Flag("trace-count", _DEPRECATED, _I, -1, _TRACING, _IGN),
-    Flag("trace-log-frequency", _DEPRECATED, _I, 0, _TRACING, _IGN),
+    Flag("trace-file", _DEPRECATED, _S, "", _TRACING, _OLD),
+    Flag("trace-level", _DEPRECATED, _S, "OFF", _TRACING, _OLD, repeatable=True),
+    Flag("trace-rate", _DEPRECATED, _I, 1000, _TRACING, _OLD),
+    Flag("trace-count", _DEPRECATED, _I, -1, _TRACING, _OLD),
+    Flag("trace-log-frequency", _DEPRECATED, _I, 0, _TRACING, _OLD),
 )  # fmt: skip

@@ -15,6 +15,7 @@ from conch import __version__
 COMMANDS = {
     "serve": "run the server on a model repository",
     "deploy": "turn a HuggingFace model into a model of the repository",
+    "tasks": "list the tasks that deploy knows, by approach, and what is missing here",
     "infer": "call a served model",
     "bench": "measure throughput and latency of a served model",
     "compare": "measure deployed models, or the two approaches, side by side",

@@ -35,6 +35,9 @@ start, 2 for a wrong command line.
 _NOTES = {
     "deploy": "Exit codes: 0, 1 when it failed or the model does not answer as the library does, 2 for a wrong command "
     "line.\nThe tasks are described in [tasks](tasks.md), the whole in [deploying models](../guides/deploy.md).",
+    "tasks": "Exit code: 0. `ensemble` says how the parts are made, the first that fits the checkpoint: light (a "
+    "preprocess without\ntransformers), the pipeline's own steps around the exported network, or a Python model that "
+    "generates. What was deployed and\nverified: [coverage](../coverage.md).",
     "infer": "Exit codes: 0, 1 for a failed call, 2 for arguments that do not fit the model.",
     "bench": "Exit codes: 0, 1 when the server cannot be asked or a load got no answer at all, 2 for a wrong command "
     "line.\nWhat is measured and how: [measuring a model](../guides/bench.md).",

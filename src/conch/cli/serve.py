@@ -12,7 +12,11 @@ from typing import Any
 
 from conch.cli.flags import FLAGS, Flag, Kind, Use, Value
 from conch.config.cache_options import CacheOptions, parse_cache_config
+from conch.config.platforms import parse_port_range, platform_flags, with_platforms
+from conch.config.rate_limits import ResourceKey, parse_resources
+from conch.config.restrictions import Restriction, parse_restrictions
 from conch.config.serve_options import ServeOptions
+from conch.config.trace_options import TraceOptions, parse_trace_config
 from conch.errors import ConchError
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
@@ -20,6 +24,19 @@ _FALSE = frozenset({"false", "0", "no", "off"})
 
 #: Flags whose value is a port, a count or a time and so has a smallest sensible value.
 _AT_LEAST = {"model-load-thread-count": 1, "repository-poll-secs": 1, "http-max-input-size": 1}
+
+
+_NO_ENVIRONMENT: Mapping[str, str] = {}
+
+
+#: Flags of earlier releases -> what they are called in --trace-config.
+OLD_TRACE_FLAGS = {
+    "trace-file": "triton,file",
+    "trace-level": "level",
+    "trace-rate": "rate",
+    "trace-count": "count",
+    "trace-log-frequency": "triton,log-frequency",
+}
 
 
 class UsageError(Exception):
@@ -60,7 +77,7 @@ def _show(value: Value) -> str:
 def run(args: argparse.Namespace) -> int:
     """Start the server; returns its exit code, 2 for a wrong command line."""
     try:
-        options, notes = read_options(vars(args))
+        options, notes = read_options(vars(args), os.environ)
     except UsageError as error:
         print(f"conch serve: error: {error}", file=sys.stderr)
         return 2
@@ -71,16 +88,22 @@ def run(args: argparse.Namespace) -> int:
     return app.serve(options)
 
 
-def read_options(given: Mapping[str, Sequence[str] | None]) -> tuple[ServeOptions, list[str]]:
+def read_options(
+    given: Mapping[str, Sequence[str] | None], environment: Mapping[str, str] = _NO_ENVIRONMENT
+) -> tuple[ServeOptions, list[str]]:
     """The options that flag texts (by flag name, None where not given) amount to, and notes about flags without effect.
+
+    Platforms set some flags through the environment; the command line counts before it.
 
     Raises:
         UsageError: a value that cannot be read, a flag that is not available yet, or no model repository.
     """
     notes: list[str] = []
     fields: dict[str, Any] = {}
+    has_repository = bool(given.get("model-repository") or given.get("model-store"))
+    from_platform = platform_flags(environment, has_repository)
     for flag in FLAGS:
-        texts = given.get(flag.name)
+        texts = given.get(flag.name) or ([from_platform[flag.name]] if flag.name in from_platform else None)
         if not texts:
             continue
         values = [_read(flag, text) for text in texts]
@@ -94,12 +117,18 @@ def read_options(given: Mapping[str, Sequence[str] | None]) -> tuple[ServeOption
             notes.append(f"--{flag.name} is deprecated: {flag.help}")
             if flag.name == "strict-model-config":
                 fields["disable_auto_complete_config"] = values[-1]
+            elif flag.name in OLD_TRACE_FLAGS:
+                fields["trace_config"] = _old_trace_options(given)
             elif given.get("cache-config"):
                 raise UsageError(f"--{flag.name} and --cache-config exclude each other: {flag.help}")
             else:
                 fields["cache_config"] = cache_options([f"local,size={values[-1]}"])
     options = ServeOptions(**fields)
     _check(options)
+    try:
+        options = with_platforms(options, environment)
+    except ConchError as error:
+        raise UsageError(error.message) from error
     if options.load_model and options.model_control_mode != "explicit":
         notes.append("--load-model is ignored: it needs --model-control-mode=explicit")
     return options, notes
@@ -114,6 +143,12 @@ def _combine(flag: Flag, values: Sequence[Value], earlier: Sequence[object]) -> 
         return backend_settings([str(value) for value in values])
     if flag.name == "cache-config":
         return cache_options([str(value) for value in values])
+    if flag.name == "rate-limit-resource":
+        return rate_limits([str(value) for value in values])
+    if flag.name == "trace-config":
+        return trace_options([str(value) for value in values])
+    if flag.name in ("http-restricted-api", "grpc-restricted-protocol"):
+        return restrictions(flag.name, [str(value) for value in values])
     if flag.kind is Kind.PATH:
         return (*earlier, *(Path(str(value)) for value in values))
     return tuple(values) if flag.repeatable else values[-1]
@@ -158,6 +193,18 @@ def backend_settings(texts: Sequence[str]) -> dict[str, dict[str, str]]:
     return settings
 
 
+def rate_limits(values: Sequence[str]) -> Mapping[ResourceKey, int]:
+    """The resources that instances share.
+
+    Raises:
+        UsageError: a value that cannot be read.
+    """
+    try:
+        return parse_resources(values)
+    except ConchError as error:
+        raise UsageError(error.message) from error
+
+
 def cache_options(texts: Sequence[str]) -> CacheOptions:
     """The response cache that `--cache-config` texts describe.
 
@@ -168,6 +215,37 @@ def cache_options(texts: Sequence[str]) -> CacheOptions:
         return parse_cache_config(texts, os.environ)
     except ConchError as error:
         raise UsageError(f"--cache-config: {error.message}") from error
+
+
+def restrictions(flag: str, texts: Sequence[str]) -> Mapping[str, Restriction]:
+    """Category -> the header that opens it.
+
+    Raises:
+        UsageError: the texts are none such.
+    """
+    try:
+        return parse_restrictions(texts, flag.rpartition("-")[2])
+    except ConchError as error:
+        raise UsageError(f"--{flag}: {error.message}") from error
+
+
+def _old_trace_options(given: Mapping[str, Sequence[str] | None]) -> TraceOptions:
+    texts = [f"{setting}={text}" for flag, setting in OLD_TRACE_FLAGS.items() for text in given.get(flag) or ()]
+    if given.get("trace-config"):
+        raise UsageError("--trace-config and the older --trace-... flags exclude each other: use --trace-config")
+    return trace_options(texts)
+
+
+def trace_options(texts: Sequence[str]) -> TraceOptions:
+    """The tracing that `--trace-config` texts describe.
+
+    Raises:
+        UsageError: they describe none.
+    """
+    try:
+        return parse_trace_config(texts)
+    except ConchError as error:
+        raise UsageError(f"--trace-config: {error.message}") from error
 
 
 def _check(options: ServeOptions) -> None:
@@ -182,23 +260,36 @@ def _check(options: ServeOptions) -> None:
             re.compile(getattr(options, name))
         except re.error as error:
             raise UsageError(f"--{name.replace('_', '-')} is not a regular expression: {error}") from None
-    if (options.grpc_use_ssl or options.grpc_use_ssl_mutual) and not (
-        options.grpc_server_cert and options.grpc_server_key
-    ):
-        raise UsageError("TLS needs --grpc-server-cert and --grpc-server-key")
-    if options.grpc_use_ssl_mutual and not options.grpc_root_cert:
-        raise UsageError("--grpc-use-ssl-mutual needs --grpc-root-cert to check the clients' certificates")
+    for protocol in ("http", "grpc"):
+        _check_tls(options, protocol)
     if not (options.allow_http or options.allow_grpc):
         raise UsageError("--allow-http and --allow-grpc are both false: the server could not be reached")
     _check_ports(options)
 
 
+def _check_tls(options: ServeOptions, protocol: str) -> None:
+    def given(name: str) -> Any:
+        return getattr(options, f"{protocol}_{name}")
+
+    if (given("use_ssl") or given("use_ssl_mutual")) and not (given("server_cert") and given("server_key")):
+        raise UsageError(f"TLS needs --{protocol}-server-cert and --{protocol}-server-key")
+    if given("use_ssl_mutual") and not given("root_cert"):
+        raise UsageError(f"--{protocol}-use-ssl-mutual needs --{protocol}-root-cert to check the clients' certificates")
+
+
 def _check_ports(options: ServeOptions) -> None:
+    try:
+        safe = parse_port_range(options.sagemaker_safe_port_range) if options.sagemaker_safe_port_range else None
+    except ConchError as error:
+        raise UsageError(f"--sagemaker-safe-port-range: {error.message}") from error
     used: dict[int, str] = {}
-    for protocol in ("http", "grpc", "metrics"):
-        port: int = getattr(options, f"{protocol}_port")
-        if not getattr(options, f"allow_{protocol}") or port == 0:
+    for protocol in ("http", "grpc", "sagemaker", "vertex-ai", "metrics"):
+        name = protocol.replace("-", "_")
+        port: int = getattr(options, f"{name}_port")
+        if not getattr(options, f"allow_{name}") or port == 0:
             continue
         if port in used:
             raise UsageError(f"--{protocol}-port and --{used[port]}-port must differ, both are {port}")
+        if options.allow_sagemaker and safe is not None and protocol != "sagemaker" and port not in safe:
+            raise UsageError(f"--{protocol}-port={port} is not within --sagemaker-safe-port-range={safe[0]}-{safe[-1]}")
         used[port] = protocol

@@ -13,7 +13,7 @@ from google.protobuf import json_format
 
 from conch.config import pbtxt
 from conch.config.proto import ModelConfigMessage, pb
-from conch.config.schema import InstanceGroup, ModelConfig
+from conch.config.schema import InstanceGroup, ModelConfig, RateLimit
 from conch.config.validate import BACKEND_BY_PLATFORM
 from conch.errors import InvalidArgumentError, NotFoundError
 
@@ -54,6 +54,7 @@ class PlacedInstance(msgspec.Struct, frozen=True):
     name: str
     kind: str
     device_id: int
+    rate_limit: RateLimit = RateLimit()
 
 
 def load_config(directory: Path, config_name: str = "") -> ModelConfigMessage:
@@ -234,7 +235,8 @@ def resolve_instances(config: ModelConfig, gpu_count: int) -> list[PlacedInstanc
             continue
         kind, devices = _place(group, config.name, gpu_count)
         for index in range(max(group.count, 1)):
-            placed.extend(PlacedInstance(f"{group.name}_{index}", kind, device) for device in devices)
+            named = f"{group.name}_{index}"
+            placed.extend(PlacedInstance(named, kind, device, group.rate_limit) for device in devices)
     return placed
 
 

@@ -10,6 +10,7 @@ from google.protobuf import json_format, text_format
 
 from conch.config import schema
 from conch.config.proto import ConfigPart, ModelConfigMessage, pb
+from conch.config.sequences import sequence_batching
 from conch.config.support import field_paths
 from conch.config.validate import check
 from conch.errors import InvalidArgumentError
@@ -92,6 +93,8 @@ def from_message(message: ModelConfigMessage) -> schema.ModelConfig:
         decoupled=kept.model_transaction_policy.decoupled,
         response_cache=kept.response_cache.enable,
         ensemble_scheduling=ensemble,
+        sequence_batching=sequence_batching(kept) if kept.HasField("sequence_batching") else None,
+        model_warmup=tuple(map(_warm_up, kept.model_warmup)),
     )
 
 
@@ -134,6 +137,13 @@ def _instance_group(group: ConfigPart) -> schema.InstanceGroup:
         count=group.count,
         gpus=tuple(group.gpus),
         passive=group.passive,
+        rate_limit=schema.RateLimit(
+            tuple(
+                schema.RateResource(each.name, each.count, getattr(each, "global"))
+                for each in group.rate_limiter.resources
+            ),
+            group.rate_limiter.priority,
+        ),
     )
 
 
@@ -157,6 +167,20 @@ def _ensemble_scheduling(scheduling: ConfigPart) -> schema.EnsembleScheduling:
         for step in scheduling.step
     )
     return schema.EnsembleScheduling(steps, scheduling.max_inflight_requests)
+
+
+def _warm_up(setting: ConfigPart) -> schema.WarmUp:
+    inputs = tuple(
+        schema.WarmUpInput(
+            name=name,
+            data_type=DATATYPE_BY_CONFIG_NAME[pb.DataType.Name(given.data_type)],
+            dims=tuple(given.dims),
+            source=given.WhichOneof("input_data_type") or "",
+            data_file=given.input_data_file,
+        )
+        for name, given in sorted(setting.inputs.items())
+    )
+    return schema.WarmUp(setting.name, setting.batch_size, max(1, setting.count), inputs)
 
 
 def _queue_policy(policy: ConfigPart) -> schema.QueuePolicy:

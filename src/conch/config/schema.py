@@ -44,6 +44,21 @@ class VersionPolicy(msgspec.Struct, frozen=True):
     specific: tuple[int, ...] | None = None
 
 
+class RateResource(msgspec.Struct, frozen=True):
+    """Something that instances share: on each device, or (`is_global`) in the whole server."""
+
+    name: str
+    count: int
+    is_global: bool = False
+
+
+class RateLimit(msgspec.Struct, frozen=True):
+    """What an instance needs while it executes; one of priority 2 is given half as many turns as one of priority 1."""
+
+    resources: tuple[RateResource, ...] = ()
+    priority: int = 0
+
+
 class InstanceGroup(msgspec.Struct, frozen=True):
     """A group of equal instances. `kind` is "AUTO", "GPU", "CPU" or "MODEL"; one set of `count` per entry of `gpus`."""
 
@@ -52,6 +67,7 @@ class InstanceGroup(msgspec.Struct, frozen=True):
     count: int
     gpus: tuple[int, ...] = ()
     passive: bool = False
+    rate_limit: RateLimit = RateLimit()
 
 
 class QueuePolicy(msgspec.Struct, frozen=True):
@@ -75,6 +91,70 @@ class DynamicBatching(msgspec.Struct, frozen=True):
     priority_queue_policy: Mapping[int, QueuePolicy] = {}
 
 
+class SequenceControl(msgspec.Struct, frozen=True):
+    """A tensor that tells the model where in its sequence a request stands.
+
+    Attributes:
+        kind: "START", "END", "READY" or "CORRID".
+        false_true: the two values of it; None for "CORRID", which holds the correlation id.
+    """
+
+    name: str
+    kind: str
+    data_type: DataType
+    false_true: tuple[float, float] | None = None
+
+
+class InitialState(msgspec.Struct, frozen=True):
+    """What a state starts from: the file `initial_state/<data_file>` of the model, or zeros where that is ""."""
+
+    name: str
+    data_type: DataType
+    dims: tuple[int, ...]
+    data_file: str = ""
+
+
+class SequenceState(msgspec.Struct, frozen=True):
+    """An output that becomes an input of the sequence's next request; `dims` excludes the batch dimension."""
+
+    input_name: str
+    output_name: str
+    data_type: DataType
+    dims: tuple[int, ...]
+    initial_state: InitialState | None = None
+
+
+class DirectSequences(msgspec.Struct, frozen=True):
+    """Each sequence has a fixed place in the batches of one instance."""
+
+    max_queue_delay_microseconds: int = 0
+    minimum_slot_utilization: float = 0.0
+
+
+class OldestSequences(msgspec.Struct, frozen=True):
+    """Each sequence has an instance, whose batches are made of the oldest requests of the sequences it has."""
+
+    max_candidate_sequences: int
+    preferred_batch_size: tuple[int, ...] = ()
+    max_queue_delay_microseconds: int = 0
+    preserve_ordering: bool = False
+
+
+class SequenceBatching(msgspec.Struct, frozen=True):
+    """Settings of the sequence batcher.
+
+    Attributes:
+        max_sequence_idle_microseconds: a sequence without requests for so long is ended.
+        iterative_sequence: each request is a sequence of its own, executed again as often as the model asks for it.
+    """
+
+    strategy: DirectSequences | OldestSequences
+    max_sequence_idle_microseconds: int
+    controls: tuple[SequenceControl, ...] = ()
+    states: tuple[SequenceState, ...] = ()
+    iterative_sequence: bool = False
+
+
 class EnsembleStep(msgspec.Struct, frozen=True):
     """One model of an ensemble. The maps lead from its own tensor names to the ensemble's; version -1 is the newest."""
 
@@ -91,6 +171,25 @@ class EnsembleScheduling(msgspec.Struct, frozen=True):
     max_inflight_requests: int = 0
 
 
+class WarmUpInput(msgspec.Struct, frozen=True):
+    """An input of a warm-up request; `source` is "zero_data", "random_data", "input_data_file" or "" (not given)."""
+
+    name: str
+    data_type: DataType
+    dims: tuple[int, ...]
+    source: str
+    data_file: str = ""
+
+
+class WarmUp(msgspec.Struct, frozen=True):
+    """`batch_size` equal requests (0 for none) in one batch, `count` times, before an instance takes others."""
+
+    name: str
+    batch_size: int
+    count: int
+    inputs: tuple[WarmUpInput, ...]
+
+
 class ModelConfig(msgspec.Struct, frozen=True):
     """A model's configuration.
 
@@ -98,6 +197,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
         message: the protobuf message behind it; treat as immutable.
         max_batch_size: 0 for a model whose tensors have no batch dimension.
         dynamic_batching: None for the direct scheduler.
+        sequence_batching: None for a model whose requests have nothing to do with each other.
         parameters: `parameters { key value { string_value } }` flattened.
         decoupled: model_transaction_policy.decoupled.
         response_cache: response_cache.enable.
@@ -119,3 +219,5 @@ class ModelConfig(msgspec.Struct, frozen=True):
     decoupled: bool = False
     response_cache: bool = False
     ensemble_scheduling: EnsembleScheduling | None = None
+    sequence_batching: SequenceBatching | None = None
+    model_warmup: tuple[WarmUp, ...] = ()

@@ -8,9 +8,16 @@ from pathlib import Path
 import msgspec
 
 from conch.config.cache_options import CacheOptions, LocalCacheOptions
+from conch.config.rate_limits import ResourceKey
+from conch.config.restrictions import Restriction
+from conch.config.trace_options import TraceOptions
 
 #: Largest HTTP body, also after decompression, unless `--http-max-input-size` says otherwise.
 DEFAULT_MAX_INPUT_BYTES = 64 * 1024 * 1024
+
+
+#: What SageMaker's model is called where nobody named it; no model answers to it.
+UNSPECIFIED_SAGEMAKER_MODEL = "unspecified_SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"
 
 
 class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,11 +29,17 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
         metrics_address: "" for the HTTP address.
         backend_config: backend name -> setting -> value; settings given without a backend are under "".
         cache_config: the response cache, for the models that ask for one.
+        trace_config: which requests are traced, and where to.
+        rate_limit_resource: what the instances share, with rate_limit "execution_count"; empty for as much as needed.
         http_max_input_size: bytes.
         grpc_keepalive_time: milliseconds, as are all gRPC times.
         grpc_max_connection_age: 0 for no limit.
         grpc_max_connection_age_grace: 0 for no limit.
         http_header_forward_pattern: "" forwards nothing.
+        http_restricted_api: category -> the header that opens it; grpc_restricted_protocol likewise.
+        api_key_file: file of the keys of which clients have to present one; "" for no such rule.
+        sagemaker_default_model: the model of SageMaker's `/invocations`.
+        vertex_ai_default_model: "" for the only model there is.
     """
 
     model_repository: tuple[Path, ...] = ()
@@ -49,6 +62,12 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     reuse_http_port: bool = False
     http_header_forward_pattern: str = ""
     http_max_input_size: int = DEFAULT_MAX_INPUT_BYTES
+    http_use_ssl: bool = False
+    http_use_ssl_mutual: bool = False
+    http_server_cert: str = ""
+    http_server_key: str = ""
+    http_root_cert: str = ""
+    http_restricted_api: Mapping[str, Restriction] = {}
 
     allow_grpc: bool = True
     grpc_address: str = "0.0.0.0"
@@ -60,6 +79,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     grpc_server_cert: str = ""
     grpc_server_key: str = ""
     grpc_root_cert: str = ""
+    grpc_restricted_protocol: Mapping[str, Restriction] = {}
     grpc_infer_response_compression_level: str = "none"
     grpc_keepalive_time: int = 7_200_000
     grpc_keepalive_timeout: int = 20_000
@@ -69,6 +89,19 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     grpc_http2_max_ping_strikes: int = 2
     grpc_max_connection_age: int = 0
     grpc_max_connection_age_grace: int = 0
+
+    api_key_file: str = ""
+    allow_client_shm: bool = True
+
+    allow_sagemaker: bool = False
+    sagemaker_port: int = 8080
+    sagemaker_safe_port_range: str = ""
+    sagemaker_default_model: str = UNSPECIFIED_SAGEMAKER_MODEL
+    allow_vertex_ai: bool = False
+    vertex_ai_port: int = 8080
+    vertex_ai_default_model: str = ""
+    vertex_ai_health_route: str = ""
+    vertex_ai_predict_route: str = ""
 
     allow_metrics: bool = True
     allow_cpu_metrics: bool = True
@@ -82,5 +115,9 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     log_format: str = "default"
     log_file: str = ""
 
+    rate_limit: str = "off"
+    rate_limit_resource: Mapping[ResourceKey, int] = {}
+
     backend_config: Mapping[str, Mapping[str, str]] = {}
     cache_config: CacheOptions = LocalCacheOptions()
+    trace_config: TraceOptions = TraceOptions()

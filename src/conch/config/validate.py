@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from conch.config.padding import PADDING, has_effect, padding_problems
 from conch.config.proto import ConfigPart, ModelConfigMessage, pb
 from conch.config.schema import ModelConfig
+from conch.config.sequences import sequence_problems, state_problems
 from conch.config.support import Status, fields_with, support_of
 from conch.errors import InvalidArgumentError
 
@@ -117,6 +118,13 @@ def _ensemble(message: ModelConfigMessage) -> Iterator[str]:
             yield f"model_warmup can not be specified for ensemble '{message.name}'"
 
 
+def _warm_up(message: ModelConfigMessage) -> Iterator[str]:
+    for setting in message.model_warmup:
+        for name, given in setting.inputs.items():
+            if given.data_type == pb.TYPE_INVALID:
+                yield f"warmup sample '{setting.name}' must specify 'data_type' of input '{name}' for {message.name}"
+
+
 def _batch_size(message: ModelConfigMessage) -> Iterator[str]:
     if message.max_batch_size < 0:
         yield f"'max_batch_size' must be non-negative value for {message.name}, got {message.max_batch_size}"
@@ -189,8 +197,15 @@ def _refused_fields(message: ModelConfigMessage) -> Iterator[str]:
 
 
 _Rule = Callable[[ModelConfigMessage], Iterator[str]]
-_POLLED_RULES: tuple[_Rule, ...] = (_identity, _ensemble, _batch_size, _dynamic_batching, _response_cache)
-_RULES: tuple[_Rule, ...] = (*_POLLED_RULES, _instance_groups, _refused_fields)
+_POLLED_RULES: tuple[_Rule, ...] = (
+    _identity,
+    _ensemble,
+    _batch_size,
+    _dynamic_batching,
+    sequence_problems,
+    _response_cache,
+)
+_RULES: tuple[_Rule, ...] = (*_POLLED_RULES, state_problems, _warm_up, _instance_groups, _refused_fields)
 
 
 def _tensor_rules(message: ModelConfigMessage, complete: bool) -> Iterator[str]:

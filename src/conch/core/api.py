@@ -11,6 +11,7 @@ from typing import Protocol
 import msgspec
 
 from conch.config.schema import ModelConfig
+from conch.core.tracing import Tracing
 from conch.inference import InferRequest, InferResponse
 
 
@@ -113,7 +114,13 @@ class LogSettings(msgspec.Struct, frozen=True):
 
 
 class ServerApi(Protocol):
-    """The server, as the wires call it. Everything is called on the event loop."""
+    """The server, as the wires call it. Everything is called on the event loop.
+
+    Attributes:
+        tracing: which requests are traced. A wire that traces a request puts the trace into it and ends it.
+    """
+
+    tracing: Tracing
 
     def is_live(self) -> bool: ...
 

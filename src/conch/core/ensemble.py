@@ -289,7 +289,12 @@ def _batch_problems(config: ModelConfig, model: ModelConfig) -> Iterator[str]:
             f"ensemble {config.name} allows maximum batch size {config.max_batch_size}, but it contains model "
             f"{model.name} which only allows maximum batch size to be {model.max_batch_size}"
         )
-    if model.decoupled and not config.decoupled:
+    if model.decoupled and config.decoupled:
+        yield (
+            f"ensemble {config.name} contains the decoupled model {model.name}: steps that answer a request more than "
+            "once are not available yet; call the model from a Python model (BLS)"
+        )
+    elif model.decoupled:
         yield (
             f"ensemble {config.name} must set decoupled to be true in its model_transaction_policy, since it contains "
             f"the decoupled model {model.name}"

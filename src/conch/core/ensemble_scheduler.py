@@ -239,6 +239,7 @@ class EnsembleScheduler:
                 request.flags,
                 request.priority,
                 request.timeout_us,
+                trace=None if request.trace is None else request.trace.part(),
             )
         )
 

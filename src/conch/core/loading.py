@@ -10,19 +10,26 @@ from pathlib import Path
 
 import msgspec
 
-from conch.backend_api import Backend, Instance, InstanceSpec, MetricSink, ModelSource
+from conch.backend_api import Backend, Instance, InstanceSpec, MetricSink, ModelSource, OtherModels
 from conch.config import complete, pbtxt, validate, versions
 from conch.config.proto import ModelConfigMessage
+from conch.config.rate_limits import ResourceKey
 from conch.config.schema import ModelConfig
+from conch.config.sequences import with_sequence_tensors
 from conch.core import ensemble
+from conch.core.batch_hold import NO_HOLDS, Holds
 from conch.core.cache import ModelCache, ResponseCache
 from conch.core.clock import Clock
 from conch.core.ensemble import FindConfig
 from conch.core.ensemble_scheduler import EnsembleScheduler, FindModel
 from conch.core.model import Model
+from conch.core.rate_limiter import RateLimiter
 from conch.core.scheduler import Scheduler
 from conch.core.scheduling import MakeScheduling, Respond, Scheduling
+from conch.core.sequence_scheduler import SequenceScheduler
+from conch.core.sequence_states import SequenceStates
 from conch.core.stats import ModelStats
+from conch.core.warmup import Sample, read_samples, warm_up
 from conch.errors import ConchError, InternalError, InvalidArgumentError
 
 logger = logging.getLogger("conch.core.loading")
@@ -37,6 +44,9 @@ class LoadOptions(msgspec.Struct, frozen=True):
         backend_settings: backend name -> its `--backend-config` settings; those under "" hold for every backend.
         gpu_count: GPUs that KIND_GPU and KIND_AUTO may use.
         retry_count: how often a failed instance load is tried again.
+        rate_limits: the resources of the rate limiter, by name and device; None where instances run whenever they are
+            free.
+        holds: how many requests schedulers wait for before their first batch, for tests of schedulers.
     """
 
     auto_complete: bool = True
@@ -44,6 +54,8 @@ class LoadOptions(msgspec.Struct, frozen=True):
     backend_settings: Mapping[str, Mapping[str, str]] = {}
     gpu_count: int = 0
     retry_count: int = 0
+    rate_limits: Mapping[ResourceKey, int] | None = None
+    holds: Holds = NO_HOLDS
 
 
 class LoadPlan(msgspec.Struct, frozen=True):
@@ -60,6 +72,7 @@ class Loader:
     Args:
         find_backend: backend name -> backend; raises ConchError for one that is not installed.
         cache: where models that ask for it keep their responses; None for nowhere.
+        models: what models ask for other models; None for nobody.
     """
 
     def __init__(
@@ -69,12 +82,15 @@ class Loader:
         metrics: MetricSink,
         clock: Clock,
         cache: ResponseCache | None = None,
+        models: OtherModels | None = None,
     ) -> None:
+        self._models = models
         self._find_backend = find_backend
         self._options = options
         self._metrics = metrics
         self._clock = clock
         self._cache = cache
+        self._limiter = RateLimiter(options.rate_limits) if options.rate_limits is not None else None
 
     def read(self, name: str, directory: Path, override: str | None) -> ModelConfigMessage:
         """The configuration of a model (`override`: JSON that replaces config.pbtxt), as complete as its files make it.
@@ -151,44 +167,54 @@ class Loader:
             ConchError: an instance failed; those that had loaded are closed again.
         """
         started = time.monotonic()
+        stats = ModelStats()
         config = plan.config
         if config.ensemble_scheduling is not None:
 
             def make_ensemble(stats: ModelStats, respond: Respond) -> Scheduling:
                 return EnsembleScheduler(config, stats, respond, find, self._clock)
 
-            return await self._model(plan, version, make_ensemble, started)
-        instances = await self._load_instances(plan, version)
+            return await self._model(plan, version, make_ensemble, stats, started)
+        states = await asyncio.to_thread(SequenceStates, config, plan.directory)
+        instances = await self._load_instances(plan, version, stats)
 
         def make_scheduler(stats: ModelStats, respond: Respond) -> Scheduling:
-            return Scheduler(config, instances, stats, respond, self._clock)
+            if config.sequence_batching is not None:
+                return SequenceScheduler(config, instances, states, stats, respond, self._clock, self._options.holds)
+            return Scheduler(config, instances, stats, respond, self._clock, self._options.holds)
 
         try:
-            return await self._model(plan, version, make_scheduler, started)
+            return await self._model(plan, version, make_scheduler, stats, started)
         except BaseException as error:
             await asyncio.gather(*(instance.close() for _, instance in instances))
             if isinstance(error, Exception) and not isinstance(error, ConchError):
                 raise _unexpected(config.name, version, error) from error
             raise
 
-    async def _model(self, plan: LoadPlan, version: int, make_scheduling: MakeScheduling, started: float) -> Model:
+    async def _model(
+        self, plan: LoadPlan, version: int, make_scheduling: MakeScheduling, stats: ModelStats, started: float
+    ) -> Model:
         config = plan.config
-        stats = ModelStats()
         cache = await self._model_cache(config, version, plan.directory)
         model = Model(config, version, plan.directory, make_scheduling, self._clock, stats, cache)
         model.check_labels()
         stats.load_duration_s = time.monotonic() - started
         return model
 
-    async def _load_instances(self, plan: LoadPlan, version: int) -> Sequence[tuple[str, Instance]]:
+    async def _load_instances(self, plan: LoadPlan, version: int, stats: ModelStats) -> Sequence[tuple[str, Instance]]:
         config = plan.config
         backend = self._find_backend(config.backend)
         source = self._source(config, version, plan.directory)
+        executed = with_sequence_tensors(config)
+        places = complete.resolve_instances(config, self._options.gpu_count)
         specs = [
-            InstanceSpec(source, config, placed.name, placed.kind, placed.device_id, self._metrics)
-            for placed in complete.resolve_instances(config, self._options.gpu_count)
+            InstanceSpec(source, executed, placed.name, placed.kind, placed.device_id, self._metrics, self._models)
+            for placed in places
         ]
-        loaded = await asyncio.gather(*(self._load_instance(backend, spec) for spec in specs), return_exceptions=True)
+        samples = await asyncio.to_thread(read_samples, config, plan.directory, version)
+        loaded = await asyncio.gather(
+            *(self._load_instance(backend, spec, samples, stats) for spec in specs), return_exceptions=True
+        )
         instances = [
             (spec.name, instance)
             for spec, instance in zip(specs, loaded, strict=True)
@@ -200,20 +226,48 @@ class Loader:
             if isinstance(failures[0], Exception) and not isinstance(failures[0], ConchError):
                 raise _unexpected(config.name, version, failures[0]) from failures[0]
             raise failures[0]
-        return instances
+        return await self._rate_limited(instances, places)
+
+    async def _rate_limited(
+        self, instances: Sequence[tuple[str, Instance]], places: Sequence[complete.PlacedInstance]
+    ) -> Sequence[tuple[str, Instance]]:
+        limiter = self._limiter
+        if limiter is None:
+            return instances
+        try:
+            return [
+                (name, limiter.limit(instance, placed.rate_limit, placed.device_id))
+                for (name, instance), placed in zip(instances, places, strict=True)
+            ]
+        except ConchError:
+            await asyncio.gather(*(instance.close() for _, instance in instances))
+            raise
 
     async def _model_cache(self, config: ModelConfig, version: int, directory: Path) -> ModelCache | None:
         if self._cache is None or not config.response_cache:
             return None
         return ModelCache(self._cache, await asyncio.to_thread(self._cache.namespace, config, version, directory))
 
-    async def _load_instance(self, backend: Backend, spec: InstanceSpec) -> Instance:
+    async def _load_instance(
+        self, backend: Backend, spec: InstanceSpec, samples: Sequence[Sample], stats: ModelStats
+    ) -> Instance:
         for attempt in range(self._options.retry_count):
             try:
-                return await backend.load(spec)
+                return await self._warm_instance(backend, spec, samples, stats)
             except ConchError as error:
                 logger.warning("load of %s failed (attempt %d): %s", spec.name, attempt + 1, error)
-        return await backend.load(spec)
+        return await self._warm_instance(backend, spec, samples, stats)
+
+    async def _warm_instance(
+        self, backend: Backend, spec: InstanceSpec, samples: Sequence[Sample], stats: ModelStats
+    ) -> Instance:
+        instance = await backend.load(spec)
+        try:
+            await warm_up(instance, spec.name, samples, stats, self._clock)
+        except BaseException:
+            await instance.close()
+            raise
+        return instance
 
     def _source(self, config: ModelConfig, version: int, directory: Path) -> ModelSource:
         given = self._options.backend_settings

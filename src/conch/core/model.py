@@ -19,10 +19,12 @@ from conch.core.clock import Clock
 from conch.core.queue import Pending, RequestFuture
 from conch.core.scheduling import MakeScheduling
 from conch.core.stats import ModelStats
+from conch.core.traced_future import TracedFuture
 from conch.core.validation import RequestRules, reshape_dims
 from conch.errors import InternalError
 from conch.inference import InferRequest, InferResponse
 from conch.tensor import Tensor
+from conch.trace import RequestTrace
 
 logger = logging.getLogger("conch.core.model")
 
@@ -73,18 +75,26 @@ class Model:
             RejectedError, UnavailableError: it cannot be queued.
         """
         checked = self._rules.check(request)
-        future = RequestFuture(loop=self._loop)
+        now_ns = self._clock.monotonic_ns()
+        trace = request.trace
+        future = RequestFuture(loop=self._loop) if trace is None else self._traced(checked.request, trace, now_ns)
         self._scheduler.submit(
             Pending(
                 checked.request,
                 future,
                 checked.batch_size,
                 checked.shape_key,
-                self._clock.monotonic_ns(),
+                now_ns,
                 checked.lengths,
             )
         )
         return future
+
+    def _traced(self, request: InferRequest, trace: RequestTrace, now_ns: int) -> RequestFuture:
+        trace.at("REQUEST_START", now_ns)
+        trace.begin(self.config.name, self.version, request.id, request.inputs)
+        trace.at("QUEUE_START", now_ns)
+        return TracedFuture(self._loop, trace)
 
     @property
     def healthy(self) -> bool:

@@ -62,15 +62,19 @@ class OpenRequests:
 
     def _end(self, pending: Pending, progress: Progress, answer: InferResponse | ConchError | None) -> None:
         now_ns = self._clock.monotonic_ns()
+        if pending.request.trace is not None and progress.compute is not None:
+            pending.request.trace.executed(pending.started_ns, now_ns, progress.compute)
         if isinstance(answer, ConchError):
-            self._stats.record_failure(answer.reason, now_ns - pending.enqueued_ns)
+            if not pending.uncounted:
+                self._stats.record_failure(answer.reason, now_ns - pending.arrived_ns)
             self._finish(pending, answer)
             return
         if answer is None:
             answer = msgspec.structs.replace(self._respond(pending, Output((), {})), empty=True)
         compute = progress.compute or (0, now_ns - pending.started_ns, 0)
-        self._stats.record_success(
-            pending.batch_size, now_ns - pending.enqueued_ns, pending.started_ns - pending.enqueued_ns, compute
-        )
+        if not pending.uncounted:
+            self._stats.record_success(
+                pending.batch_size, now_ns - pending.arrived_ns, pending.started_ns - pending.arrived_ns, compute
+            )
         pending.future.compute = compute
         self._finish(pending, answer)

@@ -78,11 +78,16 @@ class Pending:
         lengths: those of the padded groups; () where the model declares no padding.
         rank: its place among the priority levels, those that `DELAY` moved back behind the others; 0 goes first.
         taker: the scheduler, where the model may answer the request by itself.
+        again: of an iterative sequence, what is executed instead when the model asks for another execution.
+        arrived_ns: when the client's request came; before `enqueued_ns` where it waited elsewhere first.
         started_ns: when it was handed to an instance; set together with `taker`.
+        uncounted: it only fills a place in a batch and is in no statistics.
         progress: set from the first such response on.
     """
 
     __slots__ = (
+        "again",
+        "arrived_ns",
         "batch_size",
         "deadline_ns",
         "enqueued_ns",
@@ -96,6 +101,7 @@ class Pending:
         "shape_key",
         "started_ns",
         "taker",
+        "uncounted",
     )
 
     taker: ResponseTaker
@@ -121,6 +127,9 @@ class Pending:
         self.lengths = lengths
         self.rank = 0
         self.progress: Progress | None = None
+        self.again: InferRequest | None = None
+        self.arrived_ns = enqueued_ns
+        self.uncounted = False
 
     def send(self, outcome: Output | ConchError | None, final: bool) -> None:
         """See `conch.backend_api.ResponseSink`."""

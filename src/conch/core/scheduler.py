@@ -16,6 +16,7 @@ from functools import partial
 from conch.backend_api import BatchResult, Instance, Output, StreamingInstance, Unanswered
 from conch.config.padding import Padding, read_padding
 from conch.config.schema import ModelConfig
+from conch.core.batch_hold import NO_HOLDS, BatchHold, Holds
 from conch.core.batching import BatchPolicy, plan_batch, plan_padded_batch
 from conch.core.clock import Clock, Timer
 from conch.core.open_requests import OpenRequests
@@ -68,7 +69,13 @@ class Scheduler:
 
     Args:
         respond: makes the response to a request out of what the backend answered; its errors become the request's.
+        holds: how many requests to wait for before the first batch, for tests of schedulers.
+
+    Attributes:
+        on_death: called when an instance has died, before the requests that died with it end.
     """
+
+    on_death: Callable[[ConchError], None] | None = None
 
     def __init__(
         self,
@@ -77,7 +84,9 @@ class Scheduler:
         stats: ModelStats,
         respond: Callable[[Pending, Output], InferResponse],
         clock: Clock,
+        holds: Holds = NO_HOLDS,
     ) -> None:
+        self._hold = BatchHold(holds.queued)
         batching = config.dynamic_batching
         self._policy = BatchPolicy.of(config.max_batch_size, batching) if batching and config.max_batch_size else None
         self._padding = read_padding(config)
@@ -175,6 +184,8 @@ class Scheduler:
         """Send batches to idle instances until nothing may be sent; then set the timer for what comes next."""
         self._dispatch_planned = False
         queue = self._queue
+        if self._hold.active and self._hold.keeps(len(queue)):
+            return
         now_ns = self._clock.monotonic_ns()
         for pending in queue.expire(now_ns):
             self._stats.pending_count -= 1
@@ -286,10 +297,13 @@ class Scheduler:
             except ConchError as error:
                 self._fail(pending, error)
                 continue
-            stats.record_success(
-                pending.batch_size, now_ns - pending.enqueued_ns, started_ns - pending.enqueued_ns, compute
-            )
+            if not pending.uncounted:
+                stats.record_success(
+                    pending.batch_size, now_ns - pending.arrived_ns, started_ns - pending.arrived_ns, compute
+                )
             pending.future.compute = compute
+            if pending.request.trace is not None:
+                pending.request.trace.executed(started_ns, now_ns, compute)
             self._finish(pending, response)
 
     def _settle_failed_batch(self, worker: _Worker, batch: list[Pending], started_ns: int, error: ConchError) -> None:
@@ -329,6 +343,7 @@ class Scheduler:
                 raise CancelledError("request was cancelled")
             if self._closed:
                 raise UnavailableError("Server is stopping, the request was not executed again")
+            pending.request = pending.again or pending.request
             self._queue.push(pending)
         except ConchError as error:
             self._open.on_response(pending, error, final=True)
@@ -341,7 +356,8 @@ class Scheduler:
             self._loop.call_soon(self._dispatch)
 
     def _fail(self, pending: Pending, error: ConchError) -> None:
-        self._stats.record_failure(error.reason, self._clock.monotonic_ns() - pending.enqueued_ns)
+        if not pending.uncounted:
+            self._stats.record_failure(error.reason, self._clock.monotonic_ns() - pending.arrived_ns)
         self._finish(pending, error)
 
     def _finish(self, pending: Pending, outcome: InferResponse | ConchError) -> None:
@@ -385,6 +401,8 @@ class Scheduler:
     def _start_revival(self, worker: _Worker, error: ConchError) -> None:
         if self._closed:
             return
+        if self.on_death is not None:
+            self.on_death(error)
         self._stats.restart_count += 1
         if worker.attempts and self._clock.monotonic_ns() - worker.revived_ns > HEALTHY_AFTER_NS:
             worker.attempts = 0

@@ -13,6 +13,7 @@ from conch.core.log_settings import LogControl
 from conch.core.metrics import CustomMetrics
 from conch.core.model import Model
 from conch.core.queue import RequestFuture
+from conch.core.tracing import Tracing
 from conch.errors import ConchError, InvalidArgumentError, UnavailableError
 from conch.inference import InferRequest
 
@@ -21,6 +22,7 @@ logger = logging.getLogger("conch.core.server")
 #: The extensions of the protocol that this server speaks.
 EXTENSIONS = (
     "classification",
+    "sequence",
     "model_repository",
     "model_repository(unload_dependents)",
     "schedule_policy",
@@ -30,6 +32,7 @@ EXTENSIONS = (
     "binary_tensor_data",
     "parameters",
     "statistics",
+    "trace",
     "logging",
 )
 
@@ -41,6 +44,7 @@ class InferenceServer:
         control: "none", "poll" or "explicit": who may change which models are loaded.
         strict_readiness: whether one model that is not ready makes the server not ready.
         cache: the response cache of its models, closed with the server; None for none.
+        tracing: which requests are traced, closed with the server; None for none.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class InferenceServer:
         control: str = "none",
         strict_readiness: bool = True,
         cache: ResponseCache | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._metadata = metadata
         self._lifecycle = lifecycle
@@ -61,6 +66,7 @@ class InferenceServer:
         self._control = control
         self._strict_readiness = strict_readiness
         self._cache = cache
+        self.tracing = tracing or Tracing()
         self._started = False
         self._stopping = False
 
@@ -192,4 +198,5 @@ class InferenceServer:
         await self._lifecycle.stop()
         if self._cache is not None:
             await self._cache.close()
+        await self.tracing.close()
         return drained

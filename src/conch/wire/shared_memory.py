@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from conch.errors import AlreadyExistsError, InternalError, InvalidArgumentError, NotFoundError
+from conch.errors import AlreadyExistsError, InternalError, InvalidArgumentError, NotFoundError, UnsupportedError
 from conch.tensor import Tensor
 
 
@@ -38,19 +38,29 @@ class SharedMemoryRegions:
     """The regions of a server, the same for all its protocols.
 
     A region that is unregistered stays mapped until the requests that read it have ended.
+
+    Args:
+        allowed: whether clients may register any.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, allowed: bool = True) -> None:
+        self._allowed = allowed
         self._regions: dict[str, tuple[Region, memoryview]] = {}
 
     def register(self, region: Region) -> None:
         """Map a region.
 
         Raises:
+            UnsupportedError: clients may not.
             AlreadyExistsError: there is one of that name.
             InvalidArgumentError: it has no bytes, or the object is too small for it.
             InternalError: the object cannot be opened or mapped.
         """
+        if not self._allowed:
+            raise UnsupportedError(
+                f"failed to register shared memory region '{region.name}': this server was started with "
+                "--allow-client-shm=false; send the tensors in the request"
+            )
         if region.name in self._regions:
             raise AlreadyExistsError(f"shared memory region '{region.name}' already in manager")
         if not region.byte_size:

@@ -19,18 +19,23 @@ from . import (
     loading,
     metadata,
     model_errors,
+    python_backend,
     queues,
     response_cache,
     restricted,
+    sequences,
     shared_memory,
     statistics,
+    tracing,
     versions,
+    warmups,
 )
 
 DEFAULT = ServerSpec("default", "main")
 ON_DEMAND = ("--model-control-mode=explicit",)
 KEEP_ON = ("--exit-on-error=false",)
 BROKEN_ON_DEMAND = ServerSpec("ensembles_on_demand", "ensembles_broken", ON_DEMAND)
+LOAD_EACH = ("--model-control-mode=explicit", "--load-model=*")
 EXPLICIT = ("--model-control-mode=explicit", "--load-model=simple")
 
 GROUPS: list[Group] = [
@@ -48,13 +53,15 @@ GROUPS: list[Group] = [
     Group("grpc_calls", DEFAULT, grpc_calls.SCENARIOS),
     Group("grpc_infer", DEFAULT, grpc_infer.SCENARIOS),
     Group("grpc_contents", DEFAULT, grpc_contents.SCENARIOS),
-    Group("generate", ServerSpec("generate", "generate"), generate.MAPPING),
-    Group("generate_decoupled", ServerSpec("generate", "generate"), generate.DECOUPLED),
+    Group("generate", ServerSpec("generate", "generate", KEEP_ON), generate.MAPPING),
+    Group("generate_decoupled", ServerSpec("generate", "generate", KEEP_ON), generate.DECOUPLED),
     Group("restricted", ServerSpec("restricted", "main", restricted.FLAGS), restricted.SCENARIOS),
     Group("versions", ServerSpec("versions", "versions"), versions.SCENARIOS),
     Group("statistics", ServerSpec("statistics", "main", EXPLICIT), statistics.STATISTICS),
     Group("metrics", ServerSpec("metrics", "main", EXPLICIT), statistics.METRICS),
     Group("logging", ServerSpec("logging", "main", EXPLICIT), control.LOGGING),
+    Group("tracing", ServerSpec("tracing", "main", tracing.FLAGS), tracing.HTTP),
+    Group("tracing_rpcs", ServerSpec("tracing_rpcs", "main", tracing.FLAGS), tracing.GRPC),
     Group("control", ServerSpec("control", "main", EXPLICIT), control.CONTROL),
     Group("broken", ServerSpec("broken", "broken", ("--exit-on-error=false",)), loading.AT_START),
     Group("broken_on_demand", ServerSpec("on_demand", "broken", ("--model-control-mode=explicit",)), loading.ON_DEMAND),
@@ -75,4 +82,10 @@ GROUPS: list[Group] = [
     Group("ensemble_control", ServerSpec("ensemble_control", "ensembles", ON_DEMAND), ensembles.CONTROL),
     Group("ensembles_broken", ServerSpec("ensembles_broken", "ensembles_broken", KEEP_ON), ensembles.AT_START),
     Group("ensembles_broken_on_demand", BROKEN_ON_DEMAND, ensembles.ON_DEMAND),
+    Group("decoupled", ServerSpec("python_backend", "python_backend", LOAD_EACH), python_backend.DECOUPLED),
+    Group("model_calls", ServerSpec("python_backend", "python_backend", LOAD_EACH), python_backend.CALLS),
+    Group("sequences", ServerSpec("sequences", "sequences"), sequences.ANSWERS),
+    Group("sequence_statistics", ServerSpec("sequence_statistics", "sequences"), sequences.STATISTICS),
+    Group("sequences_refused", ServerSpec("sequences_refused", "sequences_broken", ON_DEMAND), sequences.REFUSED),
+    Group("warmups", ServerSpec("warmups", "warmups", ON_DEMAND), warmups.WARM_UP),
 ]

@@ -13,6 +13,7 @@ from conch.cli.flags import FLAGS, Kind, Use
 from conch.cli.main import main
 from conch.cli.serve import UsageError, backend_settings, read_options
 from conch.config.cache_options import DEFAULT_CACHE_BYTES, LocalCacheOptions, RedisCacheOptions
+from conch.config.restrictions import Restriction
 from conch.config.serve_options import ServeOptions
 
 REPOSITORY = "--model-repository=models"
@@ -34,7 +35,8 @@ def test_defaults_are_those_of_the_table() -> None:
 def test_every_option_has_a_flag() -> None:
     fields = set(ServeOptions.__struct_fields__)
     flags = {flag.name.replace("-", "_") for flag in FLAGS if flag.use is Use.IMPLEMENTED} - {"model_store"}
-    assert fields == flags
+    from_environment = {"sagemaker_default_model", "vertex_ai_health_route", "vertex_ai_predict_route"}
+    assert fields == flags | from_environment
 
 
 def test_no_flag_is_listed_twice() -> None:
@@ -112,14 +114,57 @@ def test_backend_setting_of_another_form_is_refused(text: str) -> None:
             [REPOSITORY, "--response-cache-byte-size=5", "--cache-config=local,size=5"],
             "--response-cache-byte-size and --cache-config exclude each other",
         ),
-        ([REPOSITORY, "--http-restricted-api=health:k=v"], "restricted APIs are not available yet"),
-        ([REPOSITORY, "--trace-level=TIMESTAMPS"], "tracing is not available yet"),
+        (
+            [REPOSITORY, "--http-restricted-api=health"],
+            "--http-restricted-api: expected <api>[,<api>...]:<key>=<value>",
+        ),
+        ([REPOSITORY, "--http-restricted-api=nope:k=v"], "unknown restricted api 'nope'"),
+        ([REPOSITORY, "--grpc-restricted-protocol=nope:k=v"], "unknown restricted protocol 'nope'"),
+        (
+            [REPOSITORY, "--http-restricted-api=health:k=v", "--http-restricted-api=trace,health:k=v"],
+            "restricted api 'health' can not be specified in multiple config groups",
+        ),
+        ([REPOSITORY, "--http-use-ssl"], "TLS needs --http-server-cert and --http-server-key"),
+        (
+            [REPOSITORY, "--http-use-ssl-mutual", "--http-server-cert=a", "--http-server-key=b"],
+            "--http-use-ssl-mutual needs --http-root-cert",
+        ),
+        ([REPOSITORY, "--allow-sagemaker", "--sagemaker-port=8000"], "--sagemaker-port and --http-port must differ"),
+        (
+            [REPOSITORY, "--allow-sagemaker", "--sagemaker-safe-port-range=8000-8001"],
+            "--metrics-port=8002 is not within --sagemaker-safe-port-range=8000-8001",
+        ),
+        (
+            [REPOSITORY, "--sagemaker-safe-port-range=x"],
+            "--sagemaker-safe-port-range: expected <first>-<last>, got 'x'",
+        ),
+        ([REPOSITORY, "--sagemaker-safe-port-range=9-8"], "a first port that is not above the last"),
+        ([REPOSITORY, "--allow-vertex-ai"], "AIP_PREDICT_ROUTE is not defined for Vertex AI endpoint"),
+        ([REPOSITORY, "--trace-level=TIMESTAMPS"], "tracing to files needs a file"),
+        ([REPOSITORY, "--trace-config=level=HIGH"], "--trace-config: level must be OFF, TIMESTAMPS or TENSORS"),
+        ([REPOSITORY, "--trace-file=x", "--trace-config=rate=1"], "use --trace-config"),
     ],
 )
 def test_wrong_command_line_says_what_was_expected(arguments: list[str], expected: str) -> None:
     with pytest.raises(UsageError) as caught:
         _read(*arguments)
     assert expected in str(caught.value)
+
+
+def test_older_trace_flags_say_the_same_as_trace_config() -> None:
+    older, notes = _read(
+        REPOSITORY, *(f"--trace-{text}" for text in ("file=f", "level=TIMESTAMPS", "rate=3", "count=4"))
+    )
+    settings = ("triton,file=f", "level=TIMESTAMPS", "rate=3", "count=4")
+    newer, _ = _read(REPOSITORY, *(f"--trace-config={text}" for text in settings))
+    assert older == newer
+    assert len(notes) == 4
+
+
+def test_restrictions_are_kept_by_category() -> None:
+    options, _ = _read(REPOSITORY, "--http-restricted-api=health,trace:k=v=w", "--grpc-restricted-protocol=logging:a=b")
+    assert options.http_restricted_api == {"health": Restriction("k", "v=w"), "trace": Restriction("k", "v=w")}
+    assert options.grpc_restricted_protocol == {"logging": Restriction("a", "b")}
 
 
 @pytest.mark.parametrize("flag", [flag for flag in FLAGS if flag.use is Use.LATER], ids=lambda flag: flag.name)
@@ -129,7 +174,7 @@ def test_flags_of_later_capabilities_are_refused(flag: Any) -> None:
         _read(REPOSITORY, f"--{flag.name}={other}")
 
 
-@pytest.mark.parametrize("arguments", [["--rate-limit=off"], ["--allow-sagemaker=false"], ["--trace-level=OFF"]])
+@pytest.mark.parametrize("arguments", [["--rate-limit=off"]])
 def test_later_flag_that_says_what_holds_anyway_is_accepted(arguments: list[str]) -> None:
     assert _read(REPOSITORY, *arguments) == (ServeOptions(model_repository=(Path("models"),)), [])
 
@@ -140,6 +185,39 @@ def test_flags_without_effect_are_accepted_with_a_note(flag: Any) -> None:
     options, notes = _read(REPOSITORY, f"--{flag.name}={text}")
     assert options == ServeOptions(model_repository=(Path("models"),))
     assert notes == [f"--{flag.name} is ignored: {flag.help}"]
+
+
+VERTEX = {"AIP_MODE": "PREDICTION", "AIP_PREDICT_ROUTE": "/p", "AIP_HEALTH_ROUTE": "/h"}
+
+
+def test_vertex_ai_is_switched_on_by_its_environment() -> None:
+    options, _ = read_options({}, {**VERTEX, "AIP_HTTP_PORT": "8088", "AIP_STORAGE_URI": "models"})
+    assert options.allow_vertex_ai
+    assert (options.vertex_ai_port, options.vertex_ai_predict_route, options.vertex_ai_health_route) == (
+        8088,
+        "/p",
+        "/h",
+    )
+    assert options.model_repository == (Path("models"),)
+
+
+def test_command_line_counts_before_the_environment() -> None:
+    given = {"allow-vertex-ai": ["false"], "vertex-ai-port": ["1"], "model-store": ["mine"]}
+    options, _ = read_options(given, {**VERTEX, "AIP_HTTP_PORT": "8088", "AIP_STORAGE_URI": "models"})
+    assert not options.allow_vertex_ai
+    assert (options.vertex_ai_port, options.model_repository) == (1, (Path("mine"),))
+
+
+def test_port_of_the_environment_is_checked() -> None:
+    with pytest.raises(UsageError, match="--vertex-ai-port expects an integer, got 'abc'"):
+        read_options({"model-repository": ["m"]}, {**VERTEX, "AIP_HTTP_PORT": "abc"})
+
+
+def test_sagemaker_model_comes_from_the_environment() -> None:
+    given = {"model-repository": ["m"], "allow-sagemaker": ["true"]}
+    options, _ = read_options(given, {"SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": "mine"})
+    assert options.sagemaker_default_model == "mine"
+    assert read_options(given)[0].sagemaker_default_model == "unspecified_SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"
 
 
 def test_load_model_outside_explicit_mode_is_noted() -> None:

@@ -113,10 +113,6 @@ BATCHING = "max_batch_size: 4 dynamic_batching { %s }"
             "every instance group of model m is passive: no instance would take requests",
         ),
         (
-            HEAD + "sequence_batching { }",
-            "'sequence_batching' cannot be used for m: sequence batching is not available yet",
-        ),
-        (
             'name: "m" platform: "ensemble" ensemble_scheduling { } instance_group { }',
             "instance group should not be specified for ensemble 'm'",
         ),
@@ -127,10 +123,6 @@ BATCHING = "max_batch_size: 4 dynamic_batching { %s }"
         (
             'name: "m" platform: "ensemble" backend: "python" ensemble_scheduling { }',
             "Ensemble model 'm' must have platform type 'ensemble' and empty backend type",
-        ),
-        (
-            HEAD + "model_transaction_policy { decoupled: true }",
-            "'model_transaction_policy.decoupled' cannot be used for m: decoupled models are not available yet",
         ),
         (
             HEAD + 'model_repository_agents { agents { name: "checksum" } }',

@@ -6,11 +6,12 @@ import asyncio
 
 from conch.config.schema import DynamicBatching
 from conch.core.api import LogSettings, ServerMetadata
+from conch.core.cache import LocalCache, ModelCache
 from conch.core.log_settings import LogControl
 from conch.core.metrics import CustomMetrics
 from conch.core.server import InferenceServer
 from conch.errors import InvalidArgumentError
-from conch.testing import EchoBackend
+from conch.testing import EchoBackend, FakeClock
 from conch.wire.prometheus import MetricsRenderer
 from tests.unit.core.conftest import Harness, make_config, make_request
 
@@ -25,12 +26,13 @@ class _Models:
         return [self._harness.model]
 
 
-def page(metrics: CustomMetrics, requests: int = 2) -> list[str]:
+def page(metrics: CustomMetrics, requests: int = 2, cache: LocalCache | None = None) -> list[str]:
     async def run() -> list[str]:
-        harness = Harness(EchoBackend, make_config(batching=DynamicBatching()))
+        model_cache = None if cache is None else ModelCache(cache, b"model")
+        harness = Harness(EchoBackend, make_config(batching=DynamicBatching()), cache=model_cache)
         await asyncio.gather(*(harness.model.infer(make_request()) for _ in range(requests)))
         logs = LogControl(LogSettings("", True, True, True, 0, "default"))
-        server = InferenceServer(ServerMetadata("s", "1", ()), _Models(harness), metrics, logs)  # type: ignore[arg-type]
+        server = InferenceServer(ServerMetadata("s", "1", ()), _Models(harness), metrics, logs, cache=cache)  # type: ignore[arg-type]
         lines = MetricsRenderer(server).render().decode().splitlines()
         await harness.model.close()
         return lines
@@ -46,6 +48,22 @@ def test_counters_have_tritons_names_and_labels() -> None:
     assert 'nv_inference_count{model="echo",version="1"} 2' in lines
     assert 'nv_inference_pending_request_count{model="echo",version="1"} 0' in lines
     assert any(line.startswith("nv_cpu_memory_total_bytes ") for line in lines)
+
+
+def test_cached_requests_are_counted_apart_from_inferences() -> None:
+    cache = LocalCache(1 << 20, FakeClock())
+    lines = page(CustomMetrics(), requests=3, cache=cache)
+    assert 'nv_inference_request_success{model="echo",version="1"} 3' in lines
+    assert 'nv_inference_count{model="echo",version="1"} 1' in lines
+    assert 'nv_cache_num_hits_per_model{model="echo",version="1"} 2' in lines
+    assert 'nv_cache_num_misses_per_model{model="echo",version="1"} 1' in lines
+    assert "# TYPE nv_cache_miss_duration_per_model counter" in lines
+    assert "nv_cache_num_entries 1" in lines
+    assert f"nv_cache_util {cache.used_bytes / cache.capacity_bytes!r}" in lines
+
+
+def test_without_models_that_use_it_there_are_no_metrics_of_the_cache() -> None:
+    assert not any("nv_cache_" in line for line in page(CustomMetrics()))
 
 
 def test_the_duration_histogram_is_cumulative_and_ends_with_all() -> None:

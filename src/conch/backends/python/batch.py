@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from conch.backend_api import Output
-from conch.backends.python.memory import InputArena, OutputArena, Place
+from conch.backend_api import Output, Unanswered
+from conch.backends.python.memory import InputArena, Place
 from conch.backends.python.stub.conch_stub import protocol
+from conch.backends.python.stub.conch_stub.arena import ReaderArena
 from conch.backends.python.stub.conch_stub.memory import Segment
 from conch.errors import BackendError, Code, ConchError
-from conch.inference import InferRequest, Parameter
+from conch.inference import InferRequest, InferResponse, Parameter
 from conch.tensor import Tensor
 from conch.tensor.datatype import DATATYPE_BY_NAME
 from conch.tensor.tensor import Buffer
@@ -36,8 +37,14 @@ CODES = (
 )
 
 
+NUMBERS = {code: number for number, code in enumerate(CODES)}
+
+#: What becomes of a request, by the number it has in the child's answers.
+_UNANSWERED = (Unanswered.OPEN, Unanswered.RESCHEDULED)
+
+
 class LargeInputs(msgspec.Struct):
-    """The inputs of a batch that ride in shared memory, with the places they are to be copied to."""
+    """The tensors of a message that ride in shared memory, with the places they are to be copied to."""
 
     segment: Segment
     places: list[Place]
@@ -85,28 +92,72 @@ def encode_requests(requests: Sequence[InferRequest], arena: InputArena) -> tupl
     return tuple(encoded), LargeInputs(segment, places, [data for _, _, data in large])
 
 
-def decode_responses(responses: Sequence[Any], arena: OutputArena) -> list[Output | ConchError]:
-    """The outcome of each request.
+def decode_responses(responses: Sequence[Any], arena: ReaderArena) -> list[Output | ConchError | Unanswered]:
+    """What became of each request.
 
     Raises:
         ValueError, TypeError, KeyError, IndexError, OSError: the child sent what are no responses.
     """
-    decoded: list[Output | ConchError] = []
+    decoded: list[Output | ConchError | Unanswered] = []
     views: dict[int, np.ndarray] = {}
-    for code, content, parameters in responses:
-        if code is not None:
-            decoded.append(BackendError(content, CODES[code]))
-            continue
-        tensors: list[Tensor] = []
-        for name, datatype, shape, data in content:
-            if type(data) is not bytes:
-                data = _view(data, views, arena)
-            tensors.append(Tensor(name, DATATYPE_BY_NAME[datatype], shape, data))
-        decoded.append(Output(tuple(tensors), parameters or _NO_PARAMETERS))
+    for response in responses:
+        if type(response) is int:
+            decoded.append(_UNANSWERED[response])
+        else:
+            decoded.append(_decode_response(response, views, arena))
     return decoded
 
 
-def _view(place: Place, views: dict[int, np.ndarray], arena: OutputArena) -> memoryview:
+def decode_response(response: Any, arena: ReaderArena) -> Output | ConchError:
+    """A response that came alone; raises as `decode_responses`."""
+    return _decode_response(response, {}, arena)
+
+
+def _decode_response(response: Any, views: dict[int, np.ndarray], arena: ReaderArena) -> Output | ConchError:
+    code, content, parameters = response
+    if code is not None:
+        return BackendError(content, CODES[code])
+    return Output(_decode_tensors(content, views, arena), parameters or _NO_PARAMETERS)
+
+
+def decode_tensors(content: Sequence[Any], arena: ReaderArena) -> tuple[Tensor, ...]:
+    """The tensors of a message that came alone; raises as `decode_responses`."""
+    return _decode_tensors(content, {}, arena)
+
+
+def _decode_tensors(content: Sequence[Any], views: dict[int, np.ndarray], arena: ReaderArena) -> tuple[Tensor, ...]:
+    tensors: list[Tensor] = []
+    for name, datatype, shape, data in content:
+        if type(data) is not bytes:
+            data = _view(data, views, arena)
+        tensors.append(Tensor(name, DATATYPE_BY_NAME[datatype], shape, data))
+    return tuple(tensors)
+
+
+def encode_response(response: InferResponse, arena: InputArena) -> tuple[tuple[Any, ...], LargeInputs | None]:
+    """The response of another model for the child, and what has to be copied before it is sent."""
+    tensors: list[Any] = []
+    large: list[int] = []
+    inline_bytes = 0
+    for position, tensor in enumerate(response.outputs):
+        data = tensor.data
+        size = len(data)
+        if size > _INLINE_TENSOR_BYTES or inline_bytes + size > _INLINE_MESSAGE_BYTES:
+            large.append(position)
+        else:
+            inline_bytes += size
+        tensors.append((tensor.name, tensor.datatype._value_, tensor.shape, data))
+    encoded = (None, tensors, dict(response.parameters) if response.parameters else None)
+    if not large:
+        return encoded, None
+    contents = [response.outputs[position].data for position in large]
+    segment, places = arena.lend([len(data) for data in contents])
+    for position, place in zip(large, places, strict=True):
+        tensors[position] = (*tensors[position][:3], place)
+    return encoded, LargeInputs(segment, places, contents)
+
+
+def _view(place: Place, views: dict[int, np.ndarray], arena: ReaderArena) -> memoryview:
     """The bytes of a place; all views of a batch share the array whose end releases their segment."""
     offset, size, start, length = place
     view = views.get(offset)

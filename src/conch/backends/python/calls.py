@@ -1,9 +1,9 @@
-"""What models ask of the server: log lines and custom metrics."""
+"""What models ask of the server: log lines and custom metrics; all else is passed on to those who serve it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from conch.backend_api import MetricSink
@@ -14,6 +14,9 @@ _LEVELS = (logging.INFO, logging.WARNING, logging.ERROR, logging.DEBUG)
 
 #: Metric updates a model may make before it is loaded (while its file is imported for auto-complete).
 _MAX_EARLY_UPDATES = 10_000
+
+
+_UPDATES = (protocol.METRIC_ADD, protocol.METRIC_SET, protocol.METRIC_OBSERVE)
 
 
 class ModelCalls:
@@ -30,11 +33,13 @@ class ModelCalls:
         self.name = name
         self._answer = answer
         self._metrics: MetricSink | None = None
+        self._others: Mapping[int, Callable[..., None]] = {}
         self._early: list[tuple[Any, ...]] = []
 
-    def attach(self, metrics: MetricSink) -> None:
-        """Send metrics there from now on, those of before included."""
+    def attach(self, metrics: MetricSink, others: Mapping[int, Callable[..., None]]) -> None:
+        """Send metrics there from now on, those of before included, and calls of other kinds to these functions."""
         self._metrics = metrics
+        self._others = others
         early, self._early = self._early, []
         for call in early:
             self._update(metrics, *call)
@@ -42,12 +47,17 @@ class ModelCalls:
     def serve(self, call: tuple[Any, ...]) -> None:
         """Do what one message asks."""
         kind = call[0]
-        if kind == protocol.LOG:
+        other = self._others.get(kind)
+        if other is not None:
+            other(*call[1:])
+        elif kind == protocol.LOG:
             self._log(*call[1:])
         elif kind == protocol.METRIC_DECLARE:
             self._reply(self._declare, *call[1:])
         elif kind == protocol.METRIC_VALUE:
             self._reply(self._value, *call[1:])
+        elif kind not in _UPDATES:
+            self.answer(call[1], ConchError("there are no other models to call here"))
         elif self._metrics is not None:
             self._update(self._metrics, *call)
         elif len(self._early) < _MAX_EARLY_UPDATES:
@@ -69,12 +79,17 @@ class ModelCalls:
             )
             self._logger.handle(record)
 
-    def _reply(self, serve: Callable[..., Any], *arguments: Any) -> None:
+    def answer(self, number: int, value: Any) -> None:
+        """Answer a call, with an error or a value."""
+        failed = isinstance(value, ConchError)
+        self._answer((number, True, protocol.FAILED, value.message) if failed else (number, True, protocol.OK, value))
+
+    def _reply(self, serve: Callable[..., Any], number: int, *arguments: Any) -> None:
         try:
-            answer = (protocol.OK, serve(*arguments))
+            answer = serve(*arguments)
         except ConchError as error:
-            answer = (protocol.FAILED, error.message)
-        self._answer(answer)
+            answer = error
+        self.answer(number, answer)
 
     def _declare(self, name: str, description: str, kind: str) -> None:
         if self._metrics is not None:

@@ -9,13 +9,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
-from conch.backend_api import BatchResult, InstanceSpec
-from conch.backends.python.batch import decode_responses, encode_requests
+from conch.backend_api import BatchResult, InstanceSpec, ResponseSink, Unanswered
+from conch.backends.python.batch import decode_response, decode_responses, encode_requests
 from conch.backends.python.environment import Launch
-from conch.backends.python.memory import InputArena, OutputArena, write
+from conch.backends.python.memory import InputArena, write
+from conch.backends.python.nested import NestedRequests
 from conch.backends.python.process import StubProcess
+from conch.backends.python.replies import Replies
 from conch.backends.python.settings import Timeouts
 from conch.backends.python.stub.conch_stub import protocol
+from conch.backends.python.stub.conch_stub.arena import ReaderArena
 from conch.config.json_format import to_json
 from conch.errors import ConchError, InstanceDiedError
 from conch.inference import InferRequest
@@ -37,6 +40,7 @@ class PythonInstance:
         self._process: StubProcess | None = None
         self._closed = False
         self._tell_idle_death: Callable[[ConchError], None] = lambda error: None
+        self._replies = Replies()
 
     @property
     def pid(self) -> int | None:
@@ -52,11 +56,11 @@ class PythonInstance:
         self._process = process
         process.on_idle_death = lambda error: self._tell_idle_death(error)
         process.calls.name = self._spec.name
-        process.calls.attach(self._spec.metrics)
         self._inputs = InputArena(process.inputs)
-        self._outputs = OutputArena(process.outputs)
+        self._outputs = ReaderArena(process.outputs)
+        self._serve_calls(process)
         outputs = tuple(output.name for output in self._spec.config.output)
-        message = (protocol.INITIALIZE, self._arguments(), outputs)
+        message = (protocol.INITIALIZE, self._arguments(), outputs, self._spec.config.decoupled)
         try:
             await process.request(message, self._timeouts.initialize_s, "initialize()")
         except BaseException:
@@ -64,8 +68,36 @@ class PythonInstance:
             await process.close(0)
             raise
 
+    def _serve_calls(self, process: StubProcess) -> None:
+        services: dict[int, Callable[..., None]] = {
+            protocol.RESPONSE: self._on_response,
+            protocol.EXECUTION_FAILED: self._on_execution_failed,
+            protocol.CANCELLED: self._on_cancelled_query,
+        }
+        nested = None
+        if self._spec.models is not None:
+            nested = NestedRequests(
+                self._spec.models, process.calls_channel, process.calls, self._inputs, self._outputs
+            )
+            services.update(nested.services)
+        process.calls.attach(self._spec.metrics, services)
+
+        def gone(error: ConchError) -> None:
+            self._replies.fail_open(error)
+            if nested is not None:
+                nested.close()
+
+        process.on_gone = gone
+
     def execute(self, requests: Sequence[InferRequest]) -> Awaitable[BatchResult]:
         """Run one batch; see the port."""
+        return self._run(requests, -1)
+
+    def execute_into(self, requests: Sequence[InferRequest], sinks: Sequence[ResponseSink]) -> Awaitable[BatchResult]:
+        """Run one batch whose requests the model may answer by itself; see the port."""
+        return self._run(requests, self._replies.begin(sinks))
+
+    def _run(self, requests: Sequence[InferRequest], number: int) -> Awaitable[BatchResult]:
         result: asyncio.Future[BatchResult] = self._loop.create_future()
         process = self._process
         if process is None or not process.alive:
@@ -74,7 +106,7 @@ class PythonInstance:
         started_ns = time.monotonic_ns()
         encoded, large = encode_requests(requests, self._inputs)
         place = None if large is None else (large.segment.offset, len(large.segment))
-        message = (protocol.EXECUTE, encoded, place, self._outputs.take_released())
+        message = (protocol.EXECUTE, encoded, place, self._outputs.take_released(), number)
 
         def send() -> None:
             process.ask(
@@ -125,12 +157,14 @@ class PythonInstance:
         assert process is not None
         outcome: BatchResult | ConchError
         if isinstance(answer, ConchError):
+            self._replies.abandon()
             outcome = answer
         elif answer[0] == protocol.FAILED:
             if place is not None:
                 self._inputs.forget()  # the model may still hold the inputs
-            prefix = f"Failed to process the request(s) for model '{self._spec.name}', message: "
-            outcome = process.failure(answer, prefix)
+            process.calls_channel.drain()  # what was answered before
+            self._replies.abandon()
+            outcome = process.failure(answer, self._failure_prefix)
         else:
             try:
                 outcome = self._decode(answer, count, started_ns)
@@ -154,8 +188,34 @@ class PythonInstance:
         if len(responses) != count:
             raise ValueError(f"{len(responses)} responses to {count} requests")
         outputs = decode_responses(responses, self._outputs)
+        if Unanswered.OPEN in outputs or Unanswered.RESCHEDULED in outputs:
+            assert self._process is not None
+            self._process.calls_channel.drain()  # what was answered before
+        self._replies.end(outputs)
         now_ns = time.monotonic_ns()
         return BatchResult(outputs, start_ns - started_ns, end_ns - start_ns, now_ns - end_ns)
+
+    def _on_response(self, number: int, position: int, final: bool, response: Any) -> None:
+        outcome = None if response is None else decode_response(response, self._outputs)
+        self._replies.send(number, position, outcome, bool(final))
+        del outcome
+        released = self._outputs.take_released()
+        if released:
+            assert self._process is not None
+            self._process.calls_channel.send((protocol.RELEASED, released))
+
+    def _on_execution_failed(self, number: int, cause: str, traceback: str) -> None:
+        assert self._process is not None
+        failure = self._process.failure((protocol.FAILED, 1, cause, traceback), self._failure_prefix)
+        self._replies.fail(number, failure)
+
+    def _on_cancelled_query(self, call: int, number: int, position: int) -> None:
+        assert self._process is not None
+        self._process.calls.answer(call, self._replies.is_cancelled(number, position))
+
+    @property
+    def _failure_prefix(self) -> str:
+        return f"Failed to process the request(s) for model '{self._spec.name}', message: "
 
     def _dead_error(self) -> ConchError:
         if self._process is not None:

@@ -44,6 +44,8 @@ class StubProcess:
     Attributes:
         launch: how it was started.
         calls: the model's own calls.
+        calls_channel: the socket they come through.
+        on_gone: called once when it has ended, however that came.
         inputs, outputs: descriptors of the shared memory files, open as long as the process lives.
     """
 
@@ -75,13 +77,14 @@ class StubProcess:
             child_calls.close()
             os.close(child_output)
         self._control = Channel(control, self._answered, self._disconnected)
-        self._calls_channel = Channel(calls, self._called, lambda: None)
-        self.calls = ModelCalls(logging.getLogger(f"conch.model.{model_name}"), model_name, self._calls_channel.send)
+        self.calls_channel = Channel(calls, self._called, lambda: None)
+        self.calls = ModelCalls(logging.getLogger(f"conch.model.{model_name}"), model_name, self.calls_channel.send)
         self._output = OutputLines(output, self.calls.log_output)
         self._watch = _ExitWatch(self._process, self._on_exit)
         #: Called once when it dies while nobody waits for an answer.
         self.on_idle_death: Callable[[ConchError], None] = lambda error: None
         self._mourned = False
+        self.on_gone: Callable[[ConchError], None] = lambda error: None
 
     @property
     def pid(self) -> int:
@@ -183,7 +186,7 @@ class StubProcess:
     def _called(self, call: Any) -> None:
         try:
             self.calls.serve(call)
-        except (TypeError, ValueError, IndexError) as error:
+        except (TypeError, ValueError, IndexError, KeyError, OSError) as error:
             logger.error("%s sent a call that is none: %s", self.calls.name, error)
 
     def _disconnected(self) -> None:
@@ -204,18 +207,19 @@ class StubProcess:
     def _on_exit(self, returncode: int) -> None:
         """It is gone: take in what it still said, give up its descriptors, tell who waits."""
         self._control.drain()
-        self._calls_channel.drain()
+        self.calls_channel.drain()
         if self._death is None:
             self._death = self.died_error()
         self._output.close()
         self._control.close()
-        self._calls_channel.close()
+        self.calls_channel.close()
         os.close(self.inputs)
         os.close(self.outputs)
         if self._vanished or not self._closing:
             ending = f"was killed by signal {-returncode}" if returncode < 0 else f"ended with status {returncode}"
             logger.error("%s: process %d %s", self.calls.name, self.pid, ending)
         self._exited.set_result(None)
+        self.on_gone(self._death)
         self._fail_waiting(self._death)
 
     def _fail_waiting(self, error: ConchError) -> None:

@@ -24,6 +24,7 @@ class RequestFields(msgspec.Struct, frozen=True):
     priority: int = 0
     timeout_us: int = 0
     custom: Mapping[str, Parameter] = {}
+    empty_final: bool = False
 
 
 NO_FIELDS = RequestFields()
@@ -69,6 +70,15 @@ def custom_parameter(name: str, value: object) -> Parameter:
         raise InvalidArgumentError(
             "parameter keys starting with 'triton_' are reserved for Triton usage and should not be specified."
         )
+    return scalar_parameter(name, value)
+
+
+def scalar_parameter(name: str, value: object) -> Parameter:
+    """One parameter of any name, its value checked; integers beyond int64 become floats.
+
+    Raises:
+        InvalidArgumentError: the value is neither bool, number nor string.
+    """
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 1024:
         return value if _INT64_MIN <= value <= _INT64_MAX else float(value)
     if isinstance(value, bool | float | str):

@@ -1,4 +1,4 @@
-"""RPCs that change the server: repository and log settings; and those this server does not offer."""
+"""RPCs that change the server: repository and log settings."""
 
 from __future__ import annotations
 
@@ -11,10 +11,6 @@ from conch.errors import InvalidArgumentError, UnsupportedError
 from conch.wire.grpc.dispatch import UnaryMethod
 from conch.wire.grpc.methods import INFERENCE_SERVICE, unary
 from conch.wire.grpc.protos import pb
-
-_UNOFFERED = {
-    "TraceSetting": "tracing",
-}
 
 #: Log setting -> the field of SettingValue it must come in, and how Triton calls that.
 _LOG_SETTINGS = {
@@ -41,7 +37,7 @@ class Administration:
             "RepositoryModelLoad": self._load,
             "RepositoryModelUnload": self._unload,
             "LogSettings": self._log_settings,
-        } | {name: self._unoffered(name, what) for name, what in _UNOFFERED.items()}
+        }
         return [
             unary(f"/{INFERENCE_SERVICE}/{name}", getattr(pb, f"{name}Request"), answer)
             for name, answer in answers.items()
@@ -113,13 +109,6 @@ class Administration:
                 changes[name] = getattr(value, field)
         server = self._server
         return _settings(server.update_log_settings(changes) if changes else server.log_settings())
-
-    @staticmethod
-    def _unoffered(name: str, what: str) -> Any:
-        def refuse(request: Any) -> Any:
-            raise UnsupportedError(f"{name} is not available: this server does not offer {what}")
-
-        return refuse
 
 
 def _check_no_repository(request: Any) -> None:

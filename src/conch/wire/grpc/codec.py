@@ -138,6 +138,7 @@ class RequestDecoder:
             fields.flags,
             fields.priority,
             fields.timeout_us,
+            fields.empty_final,
         )
 
     def _parse(self, rest: bytes, request_id: str, raw: bool, headers: Mapping[str, str]) -> _RequestHead:
@@ -348,13 +349,19 @@ def _parameters(parameters: Mapping[str, Parameter]) -> bytes:
 #: Serialized `parameters` entry: a response is the last one for its request.
 FINAL_RESPONSE = _parameters({"triton_final_response": True})
 
+#: The same of a response after which others come.
+FURTHER_RESPONSE = _parameters({"triton_final_response": False})
+
 
 def encode_stream_response(parts: list[Buffer]) -> list[Buffer]:
     """A serialized ModelInferResponse as the `infer_response` of a ModelStreamInferResponse."""
     return [b"\x12" + encode_varint(sum(map(len, parts))), *parts]
 
 
-def encode_stream_error(message: str, model_name: str, request_id: str, final: bool) -> list[Buffer]:
-    """A ModelStreamInferResponse that says how one request failed; `final` marks it as a model's own last word."""
-    response = encode_string(0x0A, model_name) + encode_string(0x1A, request_id) + (FINAL_RESPONSE if final else b"")
+def encode_stream_error(message: str, model_name: str, request_id: str, place: bytes) -> list[Buffer]:
+    """A ModelStreamInferResponse that says how one request failed.
+
+    `place` is FINAL_RESPONSE or FURTHER_RESPONSE for what a model answered, b"" for a request that was not accepted.
+    """
+    response = encode_string(0x0A, model_name) + encode_string(0x1A, request_id) + place
     return [encode_string(0x0A, message), b"\x12" + encode_varint(len(response)) + response]

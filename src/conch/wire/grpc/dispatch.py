@@ -11,6 +11,7 @@ import msgspec
 
 from conch.tensor.tensor import Buffer
 from conch.wire.grpc.calls import CallOptions, Parts, Pending, UnaryCall
+from conch.wire.grpc.guard import Guard
 from conch.wire.grpc.head import CallHead, Metadata, parse_head
 from conch.wire.grpc.http2.frames import ErrorCode
 from conch.wire.grpc.http2.hpack_cache import Headers
@@ -39,9 +40,10 @@ Method = UnaryMethod | StreamMethod
 
 
 class GrpcCalls:
-    """Opens a call for every stream; what `Connection` serves."""
+    """Opens a call for every stream that `guard` lets through; what `Connection` serves."""
 
-    def __init__(self, methods: Iterable[Method], options: CallOptions) -> None:
+    def __init__(self, methods: Iterable[Method], options: CallOptions, guard: Guard | None = None) -> None:
+        self._guard = guard
         self._methods = {method.path: method for method in methods}
         self._options = options
         self._tasks: set[asyncio.Future[Any]] = set()
@@ -53,6 +55,11 @@ class GrpcCalls:
     def open(self, stream: Stream, head: CallHead) -> Receiver:
         """The call a stream belongs to; a head that cannot be served is answered right away."""
         method = head.method
+        if self._guard is not None and method is not None:
+            refusal = self._guard.refusal(head.path, head.metadata)
+            if refusal is not None:
+                stream.finish(trailers_only(refusal.status, refusal.message))
+                return NOBODY
         if type(method) is UnaryMethod:
             return UnaryCall(stream, head, self._options, self._tasks, method.handle)
         if type(method) is StreamMethod:

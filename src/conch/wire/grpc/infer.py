@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from functools import partial
 
 import msgspec
 
 from conch.core.api import ServerApi
-from conch.errors import ConchError, FailureReason, InvalidArgumentError
+from conch.core.queue import RequestFuture
+from conch.errors import ConchError, FailureReason, InvalidArgumentError, UnsupportedError
 from conch.inference import InferRequest, InferResponse
 from conch.tensor.tensor import Buffer
+from conch.trace import RequestTrace
 from conch.wire.codec.classification import classify
 from conch.wire.grpc.calls import Parts, Pending
 from conch.wire.grpc.codec import (
     FINAL_RESPONSE,
+    FURTHER_RESPONSE,
     RequestDecoder,
     ResponseEncoder,
     UndecodableRequest,
@@ -27,6 +30,7 @@ from conch.wire.grpc.dispatch import Method, StreamMethod, UnaryMethod
 from conch.wire.grpc.head import Metadata
 from conch.wire.grpc.methods import INFERENCE_SERVICE
 from conch.wire.grpc.stream_call import StreamCall
+from conch.wire.grpc.streamed import StreamedAnswer
 from conch.wire.grpc.tensor_areas import output_areas
 from conch.wire.shared_memory import SharedMemoryRegions
 
@@ -46,7 +50,7 @@ class _StreamError(Exception):
         super().__init__(cause.message)
         self.cause = cause
         self.final = final
-        self.parts = encode_stream_error(cause.message, model_name, request_id, final)
+        self.parts = encode_stream_error(cause.message, model_name, request_id, FINAL_RESPONSE if final else b"")
 
 
 class Inference:
@@ -78,11 +82,30 @@ class Inference:
             request = self._decoder.decode(message, headers)
         except UndecodableRequest as fault:
             raise self._explain(fault) from fault
+        if self._is_decoupled(request):
+            raise UnsupportedError("ModelInfer RPC doesn't support models with decoupled transaction policy")
+        if self._server.tracing.active:
+            trace = self._server.tracing.sample(request.model_name, _traceparent(metadata))
+            if trace is not None:
+                return self._traced(trace, request)
         response = self._server.infer(request)
         for output in request.outputs:
             if output.classification or output.parameters:
                 return Pending(response, partial(self._encode_as_asked, request))
         return Pending(response, self._encoder.encode)
+
+    def _traced(self, trace: RequestTrace, request: InferRequest) -> Pending:
+        trace.at("GRPC_WAITREAD_START")
+        trace.at("GRPC_WAITREAD_END")
+
+        def send(response: InferResponse) -> Parts:
+            trace.at("GRPC_SEND_START")
+            parts = self._encode_as_asked(request, response)
+            trace.at("GRPC_SEND_END")
+            trace.end()
+            return parts
+
+        return Pending(self._server.infer(msgspec.structs.replace(request, trace=trace)), send)
 
     def _encode_as_asked(self, request: InferRequest, response: InferResponse) -> Parts:
         return self._encoder.encode(self._placed(request, self._classified(request, response)))
@@ -133,65 +156,148 @@ class Inference:
         return fault.error
 
     async def _stream(self, call: StreamCall) -> None:
-        """Requests of a stream are worked on concurrently and answered in their order."""
+        """Requests of a stream are worked on concurrently and answered in their order.
+
+        Those of decoupled models are answered when their responses come.
+        """
         strict = ("triton_grpc_error", "true") in call.metadata
-        answers: asyncio.Queue[asyncio.Task[Parts] | None] = asyncio.Queue()
-        room = asyncio.Semaphore(_MAX_IN_FLIGHT)
-        reader = asyncio.get_running_loop().create_task(self._read(call, answers, room))
-        unanswered: asyncio.Task[Parts] | None = None
+        work = _StreamWork()
+        reader = asyncio.get_running_loop().create_task(self._read(call, work))
+        unanswered: asyncio.Task[Parts | None] | None = None
         try:
-            while (unanswered := await answers.get()) is not None:
+            while (unanswered := await work.next()) is not None:
                 try:
                     parts = await unanswered
                 except _StreamError as error:
                     if strict and error.final:
                         raise error.cause from error
                     parts = error.parts
-                await call.send(parts)
-                room.release()
+                if parts is not None:
+                    await call.send(parts)
+                work.room.release()
             await reader
         finally:
             reader.cancel()
-            leftover: list[asyncio.Task[Parts] | None] = [unanswered]
-            while not answers.empty():
-                leftover.append(answers.get_nowait())
-            given_up = [task for task in leftover if task is not None]
+            given_up = [task for task in (unanswered, *work.left()) if task is not None]
             for task in given_up:
                 task.cancel()
             await asyncio.gather(reader, *given_up, return_exceptions=True)
 
-    async def _read(
-        self, call: StreamCall, answers: asyncio.Queue[asyncio.Task[Parts] | None], room: asyncio.Semaphore
-    ) -> None:
-        """Start on every request as it comes, while there is room; None after the last."""
+    async def _read(self, call: StreamCall, work: _StreamWork) -> None:
+        """Start on every request as it comes, while there is room."""
         headers = self._forwarded(call.metadata) if self._forward is not None else _NO_HEADERS
         loop = asyncio.get_running_loop()
         try:
             async for message in call:
-                await room.acquire()
-                answers.put_nowait(loop.create_task(self._answer(message, headers)))
+                await work.room.acquire()
+                try:
+                    request = self._decoder.decode(message, headers)
+                    decoupled = self._is_decoupled(request)
+                    if self._server.tracing.active:
+                        request = self._server.tracing.begin(request, _traceparent(call.metadata))
+                    answer = self._server.infer(request)
+                except UndecodableRequest as fault:
+                    work.add(loop.create_task(_refuse(self._explain(fault), fault.id)))
+                except ConchError as error:
+                    work.add(loop.create_task(_refuse(error, request.id)))
+                else:
+                    if decoupled and isinstance(answer, RequestFuture):
+                        streamed = StreamedAnswer(call, answer, partial(self._encode_further, request))
+                        task = loop.create_task(self._answer(request, streamed.last()))
+                        work.add_streamed(task)
+                    else:
+                        task = loop.create_task(self._answer(request, answer))
+                        work.add(task)
+                    if isinstance(answer, asyncio.Future):
+                        task.add_done_callback(partial(_give_up, answer))
         finally:
-            answers.put_nowait(None)
+            work.end()
 
-    async def _answer(self, message: Buffer, headers: Mapping[str, str]) -> Parts:
-        """One request's answer on a stream.
+    async def _answer(self, request: InferRequest, answer: Awaitable[InferResponse]) -> Parts | None:
+        """The last answer to a request on a stream; None where nothing is left to say.
 
         Raises:
             _StreamError: the request failed.
         """
         try:
-            request = self._decoder.decode(message, headers)
-        except UndecodableRequest as fault:
-            raise _StreamError(self._explain(fault), "", fault.id, final=False) from fault
-        try:
-            answer = self._server.infer(request)
-        except ConchError as error:
-            raise _StreamError(error, "", request.id, final=False) from error
-        try:
             response = await answer
+            if response.empty:
+                if not request.empty_final:
+                    return None
+                response = msgspec.structs.replace(response, model_version="")  # as in Triton
             as_asked = self._placed(request, self._classified(request, response))
             return encode_stream_response(self._encoder.encode(as_asked, FINAL_RESPONSE))
         except ConchError as error:
             # Triton tells a request it did not accept from one whose model failed: only the latter is a response.
             final = error.reason is not FailureReason.OTHER
             raise _StreamError(error, request.model_name if final else "", request.id, final) from error
+
+    def _encode_further(self, request: InferRequest, response: InferResponse | ConchError) -> Parts:
+        """A response after which others come."""
+        if not isinstance(response, ConchError):
+            try:
+                as_asked = self._placed(request, self._classified(request, response))
+                return encode_stream_response(self._encoder.encode(as_asked, FURTHER_RESPONSE))
+            except ConchError as error:
+                response = error
+        return encode_stream_error(response.message, request.model_name, request.id, FURTHER_RESPONSE)
+
+    def _is_decoupled(self, request: InferRequest) -> bool:
+        return self._server.model(request.model_name, request.model_version).config.decoupled
+
+
+def _give_up(answer: asyncio.Future[InferResponse], _: asyncio.Future[Parts | None]) -> None:
+    answer.cancel()  # nothing happens to one that is there
+
+
+async def _refuse(error: ConchError, request_id: str) -> Parts:
+    raise _StreamError(error, "", request_id, final=False) from error
+
+
+class _StreamWork:
+    """The requests of one stream that are not answered yet."""
+
+    def __init__(self) -> None:
+        self.room = asyncio.Semaphore(_MAX_IN_FLIGHT)
+        self._answers: asyncio.Queue[asyncio.Task[Parts | None] | None] = asyncio.Queue()
+        self._streamed: set[asyncio.Task[Parts | None]] = set()
+        self._ended = False
+
+    def add(self, task: asyncio.Task[Parts | None]) -> None:
+        """A request whose answer has its turn after those before it."""
+        self._answers.put_nowait(task)
+
+    def add_streamed(self, task: asyncio.Task[Parts | None]) -> None:
+        """A request whose last answer has its turn when it is there."""
+        self._streamed.add(task)
+        task.add_done_callback(self._on_last)
+
+    def end(self) -> None:
+        """No more requests will come."""
+        self._ended = True
+        self._answers.put_nowait(None)
+
+    async def next(self) -> asyncio.Task[Parts | None] | None:
+        """The request to answer next; None after the last one."""
+        while True:
+            task = await self._answers.get()
+            if task is not None:
+                return task
+            if self._ended and not self._streamed and self._answers.empty():
+                return None
+
+    def left(self) -> list[asyncio.Task[Parts | None]]:
+        """What nobody will answer any more."""
+        queued = [self._answers.get_nowait() for _ in range(self._answers.qsize())]
+        return [*(task for task in queued if task is not None), *self._streamed]
+
+    def _on_last(self, task: asyncio.Task[Parts | None]) -> None:
+        self._streamed.discard(task)
+        self._answers.put_nowait(task)
+        if self._ended:
+            self._answers.put_nowait(None)
+
+
+def _traceparent(metadata: Metadata) -> str:
+    """The client's W3C trace context, "" for none."""
+    return next((value for name, value in metadata if name == "traceparent" and isinstance(value, str)), "")

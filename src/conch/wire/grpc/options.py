@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
-from pathlib import Path
+from collections.abc import Mapping
 
 import msgspec
 
-from conch.errors import InvalidArgumentError
+from conch.config.restrictions import Restriction
 from conch.wire.grpc.http2.limits import Http2Limits
-
-
-class TlsOptions(msgspec.Struct, frozen=True):
-    """PEM files of a TLS endpoint. `root_certificate` verifies clients, which `mutual` makes a must."""
-
-    certificate: Path
-    key: Path
-    root_certificate: Path | None = None
-    mutual: bool = False
+from conch.wire.tls import TlsOptions
 
 
 class GrpcOptions(msgspec.Struct, frozen=True):
@@ -31,6 +22,7 @@ class GrpcOptions(msgspec.Struct, frozen=True):
         max_message_bytes: limit of a request message, also after decompression.
         compression: of answers to clients that understand it: "none", "low", "medium" or "high".
         header_forward_pattern: headers whose name matches this regular expression somewhere become request parameters.
+        restrictions: category -> the metadata that opens the methods of that category.
         limits: what one connection may cost, keepalive and connection age.
     """
 
@@ -41,27 +33,5 @@ class GrpcOptions(msgspec.Struct, frozen=True):
     max_message_bytes: int = 2**31 - 1
     compression: str = "none"
     header_forward_pattern: str = ""
+    restrictions: Mapping[str, Restriction] = {}
     limits: Http2Limits = Http2Limits()
-
-
-def tls_context(options: TlsOptions) -> ssl.SSLContext:
-    """The TLS context of a server that speaks HTTP/2.
-
-    Raises:
-        InvalidArgumentError: a file is missing or no usable PEM, or mutual TLS has no root certificate.
-    """
-    if options.mutual and options.root_certificate is None:
-        raise InvalidArgumentError("mutual TLS needs a root certificate to verify clients with, got none")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["h2"])
-    try:
-        context.load_cert_chain(options.certificate, options.key)
-        if options.root_certificate is not None:
-            context.load_verify_locations(options.root_certificate)
-    except (OSError, ssl.SSLError) as error:
-        files = ", ".join(str(path) for path in (options.certificate, options.key, options.root_certificate) if path)
-        raise InvalidArgumentError(f"cannot load TLS certificates from {files}: {error}; expected PEM files") from error
-    if options.mutual:
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context

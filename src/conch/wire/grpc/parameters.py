@@ -23,6 +23,7 @@ def request_fields(parameters: Mapping[str, Any], forwarded: Mapping[str, str]) 
         return NO_FIELDS
     correlation_id: int | str = 0
     flags = priority = timeout_us = 0
+    empty_final = False
     custom: dict[str, Parameter] = {}
     for name, parameter in parameters.items():
         kind = parameter.WhichOneof("parameter_choice")
@@ -42,6 +43,7 @@ def request_fields(parameters: Mapping[str, Any], forwarded: Mapping[str, str]) 
             timeout_us = _natural(name, parameter.int64_param)
         elif name.startswith("triton_"):
             _check_reserved(name, kind)
+            empty_final = parameter.bool_param
         elif kind in ("int64_param", "bool_param", "string_param", "double_param"):
             custom[name] = getattr(parameter, kind)
         else:
@@ -49,7 +51,7 @@ def request_fields(parameters: Mapping[str, Any], forwarded: Mapping[str, str]) 
                 f"invalid value type for '{name}' parameter, expected int64_param, bool_param, or string_param."
             )
     custom.update(forwarded)
-    return RequestFields(correlation_id, flags, priority, timeout_us, custom)
+    return RequestFields(correlation_id, flags, priority, timeout_us, custom, empty_final)
 
 
 def set_parameter(target: Any, value: Parameter) -> None:

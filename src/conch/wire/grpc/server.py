@@ -8,11 +8,13 @@ from typing import Any
 
 from conch.core.api import ServerApi
 from conch.errors import UnavailableError
+from conch.wire.api_keys import ApiKeys
 from conch.wire.grpc.head import CallHead
 from conch.wire.grpc.http2.connection import Connection
-from conch.wire.grpc.options import GrpcOptions, tls_context
+from conch.wire.grpc.options import GrpcOptions
 from conch.wire.grpc.service import InferenceService
 from conch.wire.shared_memory import SharedMemoryRegions
+from conch.wire.tls import tls_context
 
 #: How many connections may wait to be accepted.
 _BACKLOG = 1024
@@ -43,11 +45,18 @@ class GrpcServer:
         server: answers the requests.
         options: where and how to listen.
         regions: the shared memory it has in common with other protocols.
+        keys: those of which calls have to present one; None for no such rule.
     """
 
-    def __init__(self, server: ServerApi, options: GrpcOptions, regions: SharedMemoryRegions | None = None) -> None:
+    def __init__(
+        self,
+        server: ServerApi,
+        options: GrpcOptions,
+        regions: SharedMemoryRegions | None = None,
+        keys: ApiKeys | None = None,
+    ) -> None:
         self._options = options
-        self._service = InferenceService(server, options, regions or SharedMemoryRegions())
+        self._service = InferenceService(server, options, regions or SharedMemoryRegions(), keys)
         self._connections = _Connections()
         self._listener: asyncio.Server | None = None
         self._port: int | None = None
@@ -67,7 +76,7 @@ class GrpcServer:
             InvalidArgumentError: the TLS files cannot be used.
         """
         options = self._options
-        context = tls_context(options.tls) if options.tls is not None else None
+        context = tls_context(options.tls, "h2") if options.tls is not None else None
         try:
             self._listener = await asyncio.get_running_loop().create_server(
                 self._connect,
@@ -79,7 +88,10 @@ class GrpcServer:
             )
         except OSError as error:
             address = f"{options.host}:{options.port}"
-            raise UnavailableError(f"failed to start gRPC service at {address}: {error}") from error
+            raise UnavailableError(
+                f"failed to start gRPC service at {address}: {error}. Stop the process that uses it or choose another "
+                "port or address."
+            ) from error
         self._port = int(self._listener.sockets[0].getsockname()[1])
 
     async def drain(self, timeout_s: float) -> None:

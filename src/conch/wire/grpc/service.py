@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from conch.core.api import ServerApi
+from conch.wire.api_keys import ApiKeys
 from conch.wire.grpc.administration import Administration
 from conch.wire.grpc.calls import CallOptions
 from conch.wire.grpc.dispatch import GrpcCalls, Method
+from conch.wire.grpc.guard import Guard
 from conch.wire.grpc.health import Health
 from conch.wire.grpc.infer import Inference
 from conch.wire.grpc.messages import COMPRESSION_LEVELS
@@ -13,6 +15,7 @@ from conch.wire.grpc.options import GrpcOptions
 from conch.wire.grpc.queries import Queries
 from conch.wire.grpc.reflection import Reflection
 from conch.wire.grpc.shared_memory import SharedMemory
+from conch.wire.grpc.trace_settings import TraceSettings
 from conch.wire.shared_memory import SharedMemoryRegions
 
 
@@ -23,7 +26,9 @@ class InferenceService:
         calls: what connections serve.
     """
 
-    def __init__(self, server: ServerApi, options: GrpcOptions, regions: SharedMemoryRegions) -> None:
+    def __init__(
+        self, server: ServerApi, options: GrpcOptions, regions: SharedMemoryRegions, keys: ApiKeys | None
+    ) -> None:
         self._administration = Administration(server)
         self._health = Health(server)
         methods: list[Method] = [
@@ -31,11 +36,13 @@ class InferenceService:
             *Queries(server).methods(),
             *SharedMemory(regions).methods(),
             *self._administration.methods(),
+            *TraceSettings(server).methods(),
             *self._health.methods(),
         ]
         methods += Reflection([method.path for method in methods]).methods()
         level = COMPRESSION_LEVELS[options.compression]
-        self.calls = GrpcCalls(methods, CallOptions(options.max_message_bytes, level))
+        guard = Guard(keys, options.restrictions) if keys is not None or options.restrictions else None
+        self.calls = GrpcCalls(methods, CallOptions(options.max_message_bytes, level), guard)
 
     def drain(self) -> None:
         """End the calls that would never end by themselves."""

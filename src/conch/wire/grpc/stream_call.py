@@ -72,9 +72,20 @@ class StreamCall(Call):
         Raises:
             RpcError: the message is too large.
         """
-        while self.stream.backlog_bytes > _BACKLOG_BYTES:
+        while not self.has_room:
             self._wake_sender = asyncio.get_running_loop().create_future()
             await self._wake_sender
+        self.send_now(parts)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `send` would not wait."""
+        return self.stream.backlog_bytes <= _BACKLOG_BYTES
+
+    def send_now(self, parts: Parts) -> None:
+        """Send one message however much the client has not read yet. Raises RpcError as `send` does."""
+        if self._over:
+            return
         encoding = self._encoding if self._level else ""
         framed, size = frame_message(parts, encoding, self._level if encoding else 0)
         if not self._started:

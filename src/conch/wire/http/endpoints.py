@@ -21,6 +21,7 @@ from conch.wire.http.config_json import config_json
 from conch.wire.http.json_text import decode_json
 from conch.wire.http.messages import HttpRequest, Outcome, Pending, Reply, empty_reply, error_reply, json_reply
 from conch.wire.http.router import Route
+from conch.wire.http.trace_settings import TraceSettingsEndpoint
 
 Endpoint = Callable[[HttpRequest, Route], Outcome]
 
@@ -44,6 +45,7 @@ class Endpoints:
 
     def __init__(self, server: ServerApi) -> None:
         self._server = server
+        trace = TraceSettingsEndpoint(server)
         self.table: dict[str, dict[bytes, Endpoint]] = {
             "server_metadata": {b"GET": self.server_metadata},
             "live": {b"GET": self.live},
@@ -56,8 +58,7 @@ class Endpoints:
             "model_load": {b"POST": self.load},
             "model_unload": {b"POST": self.unload},
             "logging": {b"GET": self.log_settings, b"POST": self.update_log_settings},
-            "generate": {b"POST": _not_offered("The generate extension")},
-            "trace": dict.fromkeys((b"GET", b"POST"), _not_offered("The trace extension")),
+            "trace": {b"GET": trace.get, b"POST": trace.post},
         }
 
     def live(self, request: HttpRequest, route: Route) -> Reply:
@@ -137,13 +138,6 @@ class Endpoints:
         if log_format not in LOG_FORMATS:  # Triton answers this one as its command line does, and with 503
             raise UnavailableError(f"invalid argument for --log_format, got: {log_format}")
         return json_reply(_log_settings_json(self._server.update_log_settings(changes)))
-
-
-def _not_offered(feature: str) -> Endpoint:
-    def refuse(request: HttpRequest, route: Route) -> Reply:
-        raise UnsupportedError(f"{feature} is not supported by this server")
-
-    return refuse
 
 
 def _refuse_repository(route: Route) -> None:

@@ -6,9 +6,12 @@ import asyncio
 import re
 from collections.abc import Mapping
 
+import msgspec
+
 from conch.core.api import ModelView, ServerApi
 from conch.errors import InvalidArgumentError, UnsupportedError
 from conch.inference import InferResponse, Parameter
+from conch.trace import RequestTrace
 from conch.wire.http.compression import CODINGS, accepted_coding, compress, decompress
 from conch.wire.http.infer_request import Decoded, Target, decode_infer
 from conch.wire.http.infer_response import compressed, encode_infer
@@ -51,14 +54,32 @@ class InferEndpoint:
 
     def _infer(self, view: ModelView, request: HttpRequest, route: Route, body: bytes) -> Outcome:
         headers = request.headers
+        tracing = self._server.tracing
+        trace = tracing.sample(route.model, traceparent(headers)) if tracing.active else None
+        if trace is not None:
+            trace.at("HTTP_RECV_START")
         forwarded = self._forwarded(request) if self._forward is not None else _NO_HEADERS
         target = Target(view, route.version, self._regions)
         decoded = decode_infer(target, body, headers.get(b"inference-header-content-length"), forwarded)
         accept = headers.get(b"accept-encoding")
         coding = "" if accept is None else accepted_coding(accept.decode("latin-1"))
+        if trace is not None:
+            return self._traced(trace, decoded, view, coding)
         return Pending(
             self._server.infer(decoded.request), lambda response: self._encode(response, decoded, view, coding)
         )
+
+    def _traced(self, trace: RequestTrace, decoded: Decoded, view: ModelView, coding: str) -> Outcome:
+        trace.at("HTTP_RECV_END")
+
+        def send(response: InferResponse) -> Outcome:
+            trace.at("HTTP_SEND_START")
+            outcome = self._encode(response, decoded, view, coding)
+            trace.at("HTTP_SEND_END")
+            trace.end()
+            return outcome
+
+        return Pending(self._server.infer(msgspec.structs.replace(decoded.request, trace=trace)), send)
 
     def _encode(self, response: InferResponse, decoded: Decoded, view: ModelView, coding: str) -> Outcome:
         if decoded.forms.areas:
@@ -94,3 +115,8 @@ def _compress(reply: Reply, coding: str) -> Reply:
 
 def _same(reply: Reply) -> Reply:
     return reply
+
+
+def traceparent(headers: Mapping[bytes, bytes]) -> str:
+    """The client's W3C trace context, "" for none."""
+    return headers.get(b"traceparent", b"").decode("latin-1")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from conch.errors import UnavailableError
-from conch.wire.http.connection import Connection, Limits
+from conch.wire.http.connection import Connection
 from conch.wire.http.messages import HttpApp
+from conch.wire.http.reader import Limits
+from conch.wire.tls import TlsOptions, tls_context
 
 _BACKLOG = 1024
 _SWEEP_S = 1.0
@@ -30,16 +32,18 @@ class Listener:
         self._all_closed: asyncio.Future[None] | None = None
         self._draining = False
 
-    async def start(self, host: str, port: int, reuse_port: bool) -> None:
+    async def start(self, host: str, port: int, reuse_port: bool, tls: TlsOptions | None = None) -> None:
         """Listen.
 
         Raises:
+            InvalidArgumentError: the TLS files cannot be used.
             UnavailableError: the address cannot be listened on, e.g. because another process does.
         """
         self.loop = asyncio.get_running_loop()
+        context = None if tls is None else tls_context(tls, "http/1.1")
         try:
             self._server = await self.loop.create_server(
-                lambda: Connection(self), host, port, reuse_port=reuse_port or None, backlog=_BACKLOG
+                lambda: Connection(self), host, port, ssl=context, reuse_port=reuse_port or None, backlog=_BACKLOG
             )
         except OSError as error:
             raise UnavailableError(

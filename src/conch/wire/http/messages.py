@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Protocol
 
 import msgspec
 
+from conch.errors import ConchError
 from conch.tensor.tensor import Buffer
 from conch.wire.http.json_text import encode_json
 
@@ -22,7 +23,8 @@ class HttpRequest(msgspec.Struct, frozen=True, gc=False):
         raw_headers: names and values as sent, in order; empty unless the app needs them.
         body: the body with transfer coding removed (content coding not).
         keep_alive: whether the connection may serve another request.
-        is_http_1_0: whether the client speaks HTTP/1.0 and has to be told that the connection stays open.
+        is_http_1_0: whether the client speaks HTTP/1.0: it has to be told that the connection stays open, and does not
+            know chunked bodies.
     """
 
     method: bytes
@@ -42,14 +44,40 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     parts: Sequence[Buffer]
 
 
+class Streamed(msgspec.Struct, frozen=True):
+    """A reply whose body comes piece by piece.
+
+    Attributes:
+        head: status line and headers, each ended by CRLF, without any that tells the length of the body.
+        pieces: none of them empty; closed when the client goes away.
+    """
+
+    head: bytes
+    pieces: AsyncGenerator[bytes, None]
+
+
 class Pending(msgspec.Struct, frozen=True):
-    """A reply that needs an awaitable first; cancelled when the client goes away."""
+    """A reply that needs an awaitable first; cancelled when the client goes away.
+
+    Attributes:
+        recover: the reply when the awaitable or `finish` raises a ConchError; None leaves it to `HttpApp.failure`.
+    """
 
     awaitable: Awaitable[Any]
     finish: Callable[[Any], Outcome]
+    recover: Callable[[ConchError], Outcome] | None = None
 
 
-Outcome = Reply | Pending
+Outcome = Reply | Pending | Streamed
+
+
+def mapped(outcome: Outcome, change: Callable[[Reply], Reply]) -> Outcome:
+    """The outcome with its reply changed, once it is there; what is streamed stays as it is."""
+    if isinstance(outcome, Reply):
+        return change(outcome)
+    if isinstance(outcome, Streamed):
+        return outcome
+    return Pending(outcome.awaitable, lambda value: mapped(outcome.finish(value), change), outcome.recover)
 
 
 class HttpApp(Protocol):
@@ -79,10 +107,10 @@ def head(status: int, content_type: str, extra: str = "") -> bytes:
 
 
 _JSON_HEADS: dict[int, bytes] = {
-    status: head(status, "application/json") for status in (200, 400, 403, 404, 405, 408, 431, 500, 501, 503)
+    status: head(status, "application/json") for status in (200, 400, 401, 403, 404, 405, 408, 431, 500, 501, 503)
 }
 _EMPTY_HEADS: dict[tuple[int, str], bytes] = {
-    (status, kind): head(status, kind) for status in (200, 400) for kind in ("text/plain", "application/json")
+    (status, kind): head(status, kind) for status in (200, 400, 404) for kind in ("text/plain", "application/json")
 }
 
 

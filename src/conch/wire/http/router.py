@@ -42,7 +42,7 @@ _MODEL_ENDPOINTS = {
     None: "model_metadata",
     "infer": "infer",
     "generate": "generate",
-    "generate_stream": "generate",
+    "generate_stream": "generate_stream",
     "ready": "model_ready",
     "config": "model_config",
     "stats": "statistics",

@@ -1,25 +1,21 @@
-"""The HTTP servers: Triton's HTTP/REST protocol, and the metrics port."""
+"""The HTTP servers: Triton's HTTP/REST protocol, the ports of platforms, and the metrics port."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
+from conch.config.restrictions import Restriction
 from conch.core.api import ServerApi
-from conch.errors import ConchError
-from conch.wire.http.connection import Limits
-from conch.wire.http.endpoints import Endpoint, Endpoints
-from conch.wire.http.infer import InferEndpoint
+from conch.wire.api_keys import ApiKeys
+from conch.wire.http.api import Api, failure_reply
+from conch.wire.http.guard import Guard
 from conch.wire.http.listener import Listener
-from conch.wire.http.messages import HttpRequest, Outcome, Reply, error_reply, head
-from conch.wire.http.router import resolve
-from conch.wire.http.shared_memory import SharedMemoryEndpoints
+from conch.wire.http.messages import HttpApp, HttpRequest, Outcome, Reply, error_reply, head
+from conch.wire.http.reader import Limits
 from conch.wire.shared_memory import SharedMemoryRegions
-from conch.wire.status import HTTP_STATUS
-
-_log = logging.getLogger(__name__)
+from conch.wire.tls import TlsOptions
 
 
 class HttpOptions(msgspec.Struct, frozen=True):
@@ -32,6 +28,8 @@ class HttpOptions(msgspec.Struct, frozen=True):
         max_input_bytes: largest request body, before and after decompression.
         header_forward_pattern: regular expression, case ignored, searched in header names; matching headers become
             request parameters. "" for none.
+        tls: None for plain text.
+        restrictions: category -> the header that opens the calls of that category.
         request_timeout_s: how long a started request may stay without progress.
         idle_timeout_s: how long a connection may rest between requests.
     """
@@ -41,6 +39,8 @@ class HttpOptions(msgspec.Struct, frozen=True):
     reuse_port: bool = False
     max_input_bytes: int = 64 << 20
     header_forward_pattern: str = ""
+    tls: TlsOptions | None = None
+    restrictions: Mapping[str, Restriction] = {}
     request_timeout_s: float = 60.0
     idle_timeout_s: float = 600.0
 
@@ -56,9 +56,12 @@ class MetricsOptions(msgspec.Struct, frozen=True):
 class _Server:
     """Start and stop, the same for every app."""
 
-    def __init__(self, app: _Api | _Metrics, limits: Limits, address: tuple[str, int, bool]) -> None:
+    def __init__(
+        self, app: HttpApp, limits: Limits, address: tuple[str, int, bool], tls: TlsOptions | None = None
+    ) -> None:
         self.listener = Listener(app, limits)
         self._address = address
+        self._tls = tls
 
     @property
     def port(self) -> int:
@@ -66,8 +69,8 @@ class _Server:
         return self.listener.port
 
     async def start(self) -> None:
-        """Listen. Raises UnavailableError when the address is taken."""
-        await self.listener.start(*self._address)
+        """Listen. Raises UnavailableError when the address is taken, InvalidArgumentError for unusable TLS files."""
+        await self.listener.start(*self._address, self._tls)
 
     async def drain(self, timeout_s: float) -> None:
         """Stop accepting, finish requests in flight (at most `timeout_s`), close."""
@@ -79,19 +82,50 @@ class _Server:
 
 
 class HttpServer(_Server):
-    """Triton's HTTP/REST protocol in front of a server; `regions` is the shared memory it has in common with others.
+    """Triton's HTTP/REST protocol in front of a server.
 
-    Raises InvalidArgumentError for a header forward pattern that is no regular expression.
+    Args:
+        regions: the shared memory it has in common with other protocols.
+        keys: those of which requests have to present one; None for no such rule.
+
+    Raises:
+        InvalidArgumentError: the header forward pattern is no regular expression.
     """
 
-    def __init__(self, server: ServerApi, options: HttpOptions, regions: SharedMemoryRegions | None = None) -> None:
-        limits = Limits(
-            max_body_bytes=options.max_input_bytes,
-            request_timeout_s=options.request_timeout_s,
-            idle_timeout_s=options.idle_timeout_s,
-        )
-        app = _Api(server, options, regions or SharedMemoryRegions())
-        super().__init__(app, limits, (options.host, options.port, options.reuse_port))
+    def __init__(
+        self,
+        server: ServerApi,
+        options: HttpOptions,
+        regions: SharedMemoryRegions | None = None,
+        keys: ApiKeys | None = None,
+    ) -> None:
+        app = make_api(server, options, regions or SharedMemoryRegions(), keys)
+        super().__init__(app, _limits(options), (options.host, options.port, options.reuse_port), options.tls)
+
+
+class PlatformServer(_Server):
+    """The endpoints a serving platform asks for, on a port of their own; `app` is one of `platforms`."""
+
+    def __init__(self, app: HttpApp, options: HttpOptions) -> None:
+        super().__init__(app, _limits(options), (options.host, options.port, options.reuse_port), options.tls)
+
+
+def make_api(server: ServerApi, options: HttpOptions, regions: SharedMemoryRegions, keys: ApiKeys | None) -> Api:
+    """The protocol of `HttpServer` without its port.
+
+    Raises:
+        InvalidArgumentError: the header forward pattern is no regular expression.
+    """
+    guard = Guard(keys, options.restrictions) if keys is not None or options.restrictions else None
+    return Api(server, regions, options.max_input_bytes, options.header_forward_pattern, guard)
+
+
+def _limits(options: HttpOptions) -> Limits:
+    return Limits(
+        max_body_bytes=options.max_input_bytes,
+        request_timeout_s=options.request_timeout_s,
+        idle_timeout_s=options.idle_timeout_s,
+    )
 
 
 class MetricsServer(_Server):
@@ -99,32 +133,6 @@ class MetricsServer(_Server):
 
     def __init__(self, render: Callable[[], bytes], options: MetricsOptions) -> None:
         super().__init__(_Metrics(render), Limits(max_body_bytes=0), (options.host, options.port, options.reuse_port))
-
-
-class _Api:
-    """The app of the HTTP server."""
-
-    def __init__(self, server: ServerApi, options: HttpOptions, regions: SharedMemoryRegions) -> None:
-        self.needs_raw_headers = bool(options.header_forward_pattern)
-        infer = InferEndpoint(server, regions, options.max_input_bytes, options.header_forward_pattern)
-        self._table: dict[str, dict[bytes, Endpoint]] = {
-            **Endpoints(server).table,
-            **SharedMemoryEndpoints(regions).table,
-            "infer": {b"POST": infer},
-        }
-
-    def dispatch(self, request: HttpRequest) -> Outcome:
-        route = resolve(request.target)
-        methods = self._table.get(route.endpoint)
-        if methods is None:
-            return error_reply(404, "Not Found")
-        endpoint = methods.get(request.method)
-        if endpoint is None:
-            return error_reply(405, "Method Not Allowed")
-        return endpoint(request, route)
-
-    def failure(self, error: BaseException) -> Reply:
-        return _failure(error)
 
 
 class _Metrics:
@@ -147,11 +155,4 @@ class _Metrics:
         return Reply(self._head, len(text), (text,))
 
     def failure(self, error: BaseException) -> Reply:
-        return _failure(error)
-
-
-def _failure(error: BaseException) -> Reply:
-    if isinstance(error, ConchError):
-        return error_reply(HTTP_STATUS[error.code], error.message)
-    _log.error("unexpected error while answering a request", exc_info=error)
-    return error_reply(500, f"internal server error: {type(error).__name__}; see the server's log")
+        return failure_reply(error)

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import uvloop
 
-from conch.backend_api import BatchResult, InstanceSpec, ModelSource, Output
+from conch.backend_api import BatchResult, InstanceSpec, ModelSource, OtherModels, Output
 from conch.backends.python.backend import PythonBackend
 from conch.backends.python.instance import PythonInstance
 from conch.config import pbtxt
@@ -155,12 +155,13 @@ class Workshop:
         config: str = IDENTITY_CONFIG,
         *,
         settings: Mapping[str, str] | None = None,
+        models: OtherModels | None = None,
     ) -> AsyncIterator[PythonInstance]:
         """A loaded instance `m_0_0`, closed at the end."""
         written, completed = self.write(source, config)
         model = ModelSource(written.name, 1, written.directory, settings or {})
         async with self.backend() as backend:
-            instance = await backend.load(InstanceSpec(model, completed, "m_0_0", "CPU", 0, self.metrics))
+            instance = await backend.load(InstanceSpec(model, completed, "m_0_0", "CPU", 0, self.metrics, models))
             assert isinstance(instance, PythonInstance)
             try:
                 yield instance

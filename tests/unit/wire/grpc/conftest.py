@@ -23,11 +23,14 @@ from conch.core.api import (
     ServerMetadata,
     TensorMetadata,
 )
+from conch.core.tracing import Tracing
 from conch.errors import BackendError, Code, NotFoundError, UnsupportedError
 from conch.inference import InferRequest, InferResponse
 from conch.tensor import DataType, Tensor
+from conch.wire.api_keys import ApiKeys
 from conch.wire.grpc.options import GrpcOptions
 from conch.wire.grpc.server import GrpcServer
+from conch.wire.shared_memory import SharedMemoryRegions
 
 T = TypeVar("T")
 
@@ -38,6 +41,7 @@ class FakeServer:
 
     def __init__(self) -> None:
         self.ready = True
+        self.tracing = Tracing()
         self.requests: list[InferRequest] = []
         self.loads: list[tuple[str, str | None, Mapping[str, bytes]]] = []
         self.unloads: list[tuple[str, bool]] = []
@@ -59,11 +63,11 @@ class FakeServer:
         return ServerMetadata("conch", "0.1", ("classification", "sequence"))
 
     def model(self, name: str, version: str) -> Any:
-        if name not in ("echo", "fail", "wait", "crash"):
+        if name not in ("echo", "fail", "wait", "crash", "large"):
             raise NotFoundError(f"Request for unknown model: '{name}' is not found")
         message = model_config_pb2.ModelConfig(name=name, backend="python", max_batch_size=8)
         inputs = (SimpleNamespace(name="IN0", data_type=DataType.FP32),)
-        config = SimpleNamespace(message=message, max_batch_size=8, input=inputs)
+        config = SimpleNamespace(message=message, max_batch_size=8, input=inputs, decoupled=False)
         return SimpleNamespace(config=config, version=1, label=lambda output, index: "cat" if index == 1 else "")
 
     def model_metadata(self, name: str, version: str) -> ModelMetadata:
@@ -136,12 +140,18 @@ class FakeServer:
 class Endpoint:
     """A GrpcServer on a free port, its event loop in a thread."""
 
-    def __init__(self, options: GrpcOptions, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    def __init__(
+        self,
+        options: GrpcOptions,
+        new_loop: Callable[[], asyncio.AbstractEventLoop],
+        keys: ApiKeys | None = None,
+        regions: SharedMemoryRegions | None = None,
+    ) -> None:
         self.server = FakeServer()
         self._loop = new_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="grpc endpoint")
         self._thread.start()
-        self.grpc = GrpcServer(self.server, options)
+        self.grpc = GrpcServer(self.server, options, regions, keys)
         self.do(self.grpc.start())
         self.port = self.grpc.port
         self.address = f"localhost:{self.port}" if options.tls else f"127.0.0.1:{self.port}"
@@ -178,11 +188,16 @@ StartEndpoint = Callable[..., Endpoint]
 
 @pytest.fixture
 def start() -> Iterator[StartEndpoint]:
-    """Starts endpoints: `start(max_message_bytes=...)` takes the fields of GrpcOptions, and `new_loop`."""
+    """Starts endpoints: `start(max_message_bytes=...)` takes fields of GrpcOptions, `keys`, `regions`, `new_loop`."""
     endpoints: list[Endpoint] = []
 
-    def start(new_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop, **options: Any) -> Endpoint:
-        endpoint = Endpoint(GrpcOptions(host="127.0.0.1", port=0, **options), new_loop)
+    def start(
+        new_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
+        keys: ApiKeys | None = None,
+        regions: SharedMemoryRegions | None = None,
+        **options: Any,
+    ) -> Endpoint:
+        endpoint = Endpoint(GrpcOptions(host="127.0.0.1", port=0, **options), new_loop, keys, regions)
         endpoints.append(endpoint)
         return endpoint
 

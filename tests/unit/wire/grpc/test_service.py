@@ -148,8 +148,18 @@ def test_unknown_log_settings_are_ignored_as_in_triton(stub: Any, endpoint: Endp
 def test_what_is_not_offered_says_so(stub: Any) -> None:
     code, text = failure(stub.CudaSharedMemoryRegister, pb.CudaSharedMemoryRegisterRequest(name="r"))
     assert code == "UNIMPLEMENTED" and "CUDA shared memory is not offered" in text
-    code, text = failure(stub.TraceSetting, pb.TraceSettingRequest())
-    assert code == "UNIMPLEMENTED" and "tracing" in text
+
+
+def test_trace_settings_are_read_and_changed(stub: Any) -> None:
+    request = pb.TraceSettingRequest(settings={"trace_rate": pb.TraceSettingRequest.SettingValue(value=["5"])})
+    assert list(stub.TraceSetting(request).settings["trace_rate"].value) == ["5"]
+    shown = stub.TraceSetting(pb.TraceSettingRequest()).settings
+    assert list(shown["trace_rate"].value) == ["5"] and list(shown["trace_level"].value) == ["OFF"]
+    request.settings["trace_level"].value.append("TIMESTAMPS")
+    assert failure(stub.TraceSetting, request) == (
+        "INVALID_ARGUMENT",
+        "Attempting to set invalid trace setting :trace file name is not given",
+    )
 
 
 def test_unknown_method_is_unimplemented(channel: grpc.Channel) -> None:

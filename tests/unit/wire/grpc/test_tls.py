@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
-from typing import NamedTuple
 
 import grpc
 import pytest
@@ -13,38 +10,12 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from conch.errors import InvalidArgumentError
-from conch.wire.grpc.options import TlsOptions, tls_context
+from conch.wire.tls import TlsOptions, tls_context
+from tests.unit.wire.certificates import Pair, needs_openssl
 from tests.unit.wire.grpc.conftest import StartEndpoint
 from tests.unit.wire.grpc.messages import infer_request, random_bytes
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates with the openssl command")
-
-
-class Pair(NamedTuple):
-    """A certificate and its key, as PEM files."""
-
-    certificate: Path
-    key: Path
-
-
-def make_pair(directory: Path, name: str, issuer: Pair | None) -> Pair:
-    """A certificate for localhost, signed by `issuer` or by itself."""
-    pair = Pair(directory / f"{name}.crt", directory / f"{name}.key")
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-days", "2", "-subj", f"/CN={name}", "-keyout", str(pair.key), "-out", str(pair.certificate)]
-    command += ["-addext", "subjectAltName=DNS:localhost"]
-    if issuer is not None:
-        command += ["-CA", str(issuer.certificate), "-CAkey", str(issuer.key), "-addext", "basicConstraints=CA:FALSE"]
-    subprocess.run(command, check=True, capture_output=True)
-    return pair
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pair]:
-    directory = tmp_path_factory.mktemp("certificates")
-    root = make_pair(directory, "root", None)
-    made = {"root": root, "stranger": make_pair(directory, "stranger", None)}
-    return made | {name: make_pair(directory, name, root) for name in ("server", "client")}
+pytestmark = needs_openssl
 
 
 def credentials(root: Pair, own: Pair | None = None) -> grpc.ChannelCredentials:
@@ -85,9 +56,9 @@ def test_plain_text_client_is_turned_away(start: StartEndpoint, pairs: dict[str,
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match=r"no\.crt.*expected PEM files"):
-        tls_context(TlsOptions(tmp_path / "no.crt", tmp_path / "no.key"))
+        tls_context(TlsOptions(tmp_path / "no.crt", tmp_path / "no.key"), "h2")
 
 
 def test_mutual_tls_needs_a_root_certificate(pairs: dict[str, Pair]) -> None:
     with pytest.raises(InvalidArgumentError, match="needs a root certificate"):
-        tls_context(TlsOptions(*pairs["server"], mutual=True))
+        tls_context(TlsOptions(*pairs["server"], mutual=True), "h2")

@@ -19,7 +19,9 @@ from conch.core.api import (
     ServerMetadata,
     TensorMetadata,
 )
+from conch.core.queue import RequestFuture
 from conch.core.tensor_bytes import check_tensor_bytes
+from conch.core.tracing import Tracing
 from conch.errors import ConchError, InvalidArgumentError, NotFoundError, UnsupportedError
 from conch.inference import InferRequest, InferResponse
 from conch.tensor import DataType, Tensor
@@ -78,6 +80,7 @@ class FakeServer:
         hold: while set, requests are not answered until it is released by `release`.
         failure: raised by every inference instead of an answer.
         cancelled: how many requests clients gave up.
+        index: the repository index.
         answer_with: outputs to answer with instead of the inputs.
     """
 
@@ -99,6 +102,7 @@ class FakeServer:
                 ),
             )
         }
+        self.tracing = Tracing()
         self.requests: list[InferRequest] = []
         self.hold = False
         self.failure: Exception | None = None
@@ -106,7 +110,12 @@ class FakeServer:
         self.answer_with: tuple[Tensor, ...] | None = None
         self.calls: list[tuple[object, ...]] = []
         self.is_server_ready = True
-        self._held: list[tuple[asyncio.Future[InferResponse], InferRequest]] = []
+        self.index = [
+            ModelIndexEntry("a", "1", "READY"),
+            ModelIndexEntry("b", "1", "UNAVAILABLE", "unloaded"),
+            ModelIndexEntry("never_loaded"),
+        ]
+        self._held: list[tuple[RequestFuture, InferRequest]] = []
         self._log = LogSettings("", True, True, True, 0, "default")
 
     @property
@@ -117,7 +126,23 @@ class FakeServer:
         for future, request in self._held:
             if not future.done():
                 future.set_result(self._answer(request))
+                _tell(future)
         self._held.clear()
+
+    def emit(self, outcome: InferResponse | ConchError) -> None:
+        """A response before the last one, of a decoupled model, to the request that was held last."""
+        on_response = self._held[-1][0].on_response
+        assert on_response is not None
+        on_response(outcome)
+
+    def end(self, outcome: InferResponse | Exception) -> None:
+        """The last response to the request that was held last."""
+        future, _ = self._held.pop()
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+        _tell(future)
 
     def is_live(self) -> bool:
         return True
@@ -175,7 +200,8 @@ class FakeServer:
             raise self.failure
         for tensor in request.inputs:  # as the core does
             check_tensor_bytes(tensor, request.model_name, request.id)
-        future: asyncio.Future[InferResponse] = asyncio.get_running_loop().create_future()
+        future = RequestFuture(loop=asyncio.get_running_loop())
+        future.on_cancel = lambda: None
         if self.hold:
             self._held.append((future, request))
             future.add_done_callback(self._count_cancelled)
@@ -192,8 +218,7 @@ class FakeServer:
         self.calls.append(("unload", name, unload_dependents))
 
     def repository_index(self, ready: bool) -> Sequence[ModelIndexEntry]:
-        entries = [ModelIndexEntry("a", "1", "READY"), ModelIndexEntry("b", "1", "UNAVAILABLE", "unloaded")]
-        return entries[:1] if ready else [*entries, ModelIndexEntry("never_loaded")]
+        return [entry for entry in self.index if entry.state == "READY" or not ready]
 
     def log_settings(self) -> LogSettings:
         return self._log
@@ -214,3 +239,9 @@ class FakeServer:
                 Tensor(f"OUTPUT{index}", t.datatype, t.shape, t.data) for index, t in enumerate(request.inputs)
             )
         return InferResponse(request.model_name, "1", request.id, outputs)
+
+
+def _tell(future: RequestFuture) -> None:
+    """Tell the wire that a request is settled, as schedulers do."""
+    if future.on_settled is not None:
+        future.on_settled(future)

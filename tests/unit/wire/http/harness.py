@@ -14,7 +14,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import uvloop
 
+from conch.wire.api_keys import ApiKeys
 from conch.wire.http.server import HttpOptions, HttpServer
+from conch.wire.shared_memory import SharedMemoryRegions
 from tests.unit.wire.http.fake_server import FakeServer
 
 T = TypeVar("T")
@@ -141,9 +143,12 @@ def binary_request(entries: list[dict[str, Any]], tail: bytes, **fields: Any) ->
 
 @contextmanager
 def serving(
-    new_event_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop, **options: Any
+    new_event_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
+    keys: ApiKeys | None = None,
+    regions: SharedMemoryRegions | None = None,
+    **options: Any,
 ) -> Iterator[Served]:
-    """A server with a loop and thread of its own."""
+    """A server with a loop and thread of its own; `options` are fields of HttpOptions."""
     fake = FakeServer()
     loop = new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="http server")
@@ -153,7 +158,7 @@ def serving(
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result(_TIMEOUT_S)
 
     async def make() -> HttpServer:
-        server = HttpServer(fake, HttpOptions(host="127.0.0.1", port=0, **options))
+        server = HttpServer(fake, HttpOptions(host="127.0.0.1", port=0, **options), regions, keys)
         await server.start()
         return server
 

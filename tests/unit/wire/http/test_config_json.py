@@ -14,14 +14,11 @@ from conch.wire.http.config_json import config_json
 
 _GOLDEN = sorted((Path(__file__).parent / "golden").glob("config_*.json"))
 
-#: Fields that newer message definitions have and Triton 2.51 does not print.
-_NEWER = {"max_inflight_requests"}
-
 
 def _comparable(value: Any) -> Any:
-    """Without the newer fields; numbers in `dims` as numbers (Triton prints one of them as text)."""
+    """Numbers in `dims` as numbers (Triton prints one of them as text)."""
     if isinstance(value, dict):
-        return {key: _comparable(item) for key, item in value.items() if key not in _NEWER}
+        return {key: _comparable(item) for key, item in value.items()}
     if isinstance(value, list):
         return [int(item) if isinstance(item, str) and item.isdigit() else _comparable(item) for item in value]
     return value
@@ -46,6 +43,12 @@ def test_an_empty_message_has_every_default() -> None:
     assert document["input"] == []
     assert document["parameters"] == {}
     assert "dynamic_batching" not in document
+
+
+def test_a_field_that_triton_does_not_know_yet_shows_where_it_is_set() -> None:
+    message = pb.ModelConfig()
+    message.ensemble_scheduling.max_inflight_requests = 3
+    assert config_json(message)["ensemble_scheduling"] == {"step": [], "max_inflight_requests": 3}
 
 
 def test_unknown_enum_numbers_stay_numbers() -> None:

@@ -12,9 +12,9 @@ import pytest
 import uvloop
 
 from conch.errors import UnavailableError
-from conch.wire.http.connection import Limits
 from conch.wire.http.listener import Listener
 from conch.wire.http.messages import HttpRequest, Outcome, Pending, Reply, empty_reply, error_reply, json_reply
+from conch.wire.http.reader import Limits
 from conch.wire.http.server import HttpOptions, HttpServer
 from tests.unit.wire.http.fake_server import FakeServer
 from tests.unit.wire.http.harness import Served, read_replies, read_to_end, serving

@@ -252,15 +252,19 @@ def test_wrong_methods_are_not_allowed(served: Served, method: str, path: str) -
     assert (answer.status, answer.error) == (405, "Method Not Allowed")
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "feature"),
-    [
-        ("POST", "/v2/models/simple/generate", "The generate extension"),
-        ("POST", "/v2/models/simple/generate_stream", "The generate extension"),
-        ("GET", "/v2/trace/setting", "The trace extension"),
-        ("POST", "/v2/models/simple/trace/setting", "The trace extension"),
-    ],
-)
-def test_what_is_not_offered_says_so(served: Served, method: str, path: str, feature: str) -> None:
-    answer = served.get(path, method)
-    assert (answer.status, answer.error) == (501, f"{feature} is not supported by this server")
+def test_trace_settings_are_read_and_changed(served: Served) -> None:
+    changed = served.post("/v2/models/simple/trace/setting", {"trace_rate": "5"})
+    assert (changed.status, changed.json["trace_rate"]) == (200, "5")
+    assert served.get("/v2/trace/setting").json == {
+        "trace_level": ["OFF"],
+        "trace_rate": "1000",
+        "trace_count": "-1",
+        "log_frequency": "0",
+        "trace_file": "",
+        "trace_mode": "triton",
+    }
+    refused = served.post("/v2/trace/setting", {"trace_level": ["TIMESTAMPS"]})
+    assert (refused.status, refused.error) == (
+        400,
+        "Attempting to set invalid trace setting :trace file name is not given",
+    )

@@ -10,6 +10,7 @@ from conch.tensor.tensor import Buffer
 from conch.wire.grpc.http2 import frames
 from conch.wire.grpc.http2.control import ControlFrames
 from conch.wire.grpc.http2.frames import ConnectionFault, ErrorCode, StreamFault
+from conch.wire.grpc.http2.header_blocks import HeaderBlocks
 from conch.wire.grpc.http2.hpack_cache import Headers, HpackCache
 from conch.wire.grpc.http2.lifetime import Lifetime
 from conch.wire.grpc.http2.limits import Http2Limits
@@ -22,7 +23,6 @@ H = TypeVar("H")
 
 _unpack = frames.HEADER.unpack_from
 
-_MAX_CONTINUATIONS = 32
 #: The preface and the header of the first frame, which tells whether it is SETTINGS.
 _GREETING_BYTES = len(frames.PREFACE) + frames.HEADER_BYTES
 #: DATA payloads of this size are passed on as views into what was received instead of being copied.
@@ -78,15 +78,12 @@ class Connection(asyncio.Protocol, Generic[H]):
         self._data_left = 0
         self._data_flags = 0
         self._data_stream = 0
-        self._block: bytearray | None = None
-        self._block_flags = 0
-        self._block_stream = 0
-        self._block_frames = 0
+        self._blocks = HeaderBlocks(limits.max_header_list_bytes, self._on_header_block)
         self._receive_window = limits.connection_window_bytes
         self._control = control = ControlFrames(self, loop)
         self._on_frame = (
             self._on_data_frame,
-            self._on_headers,
+            self._blocks.on_headers,
             control.on_priority,
             control.on_rst_stream,
             control.on_settings,
@@ -94,7 +91,7 @@ class Connection(asyncio.Protocol, Generic[H]):
             control.on_ping,
             control.on_goaway,
             control.on_window_update,
-            self._on_continuation,
+            self._blocks.on_continuation,
         )
 
     # asyncio.Protocol
@@ -226,14 +223,14 @@ class Connection(asyncio.Protocol, Generic[H]):
             kind, length = head & 0xFF, head >> 8
             start = pos + 9
             end = start + length
-            if kind == 0 and not flags & frames.PADDED and end > size and self._block is None:
+            if kind == 0 and not flags & frames.PADDED and end > size and not self._blocks.unfinished:
                 self._begin_data(stream_id & frames.MAX_STREAM_ID, flags, length)
                 pos = self._continue_data(data, start)
                 break
             if end > size:
                 self._await(kind, length)
                 break
-            if self._block is not None and kind != frames.CONTINUATION:
+            if self._blocks.unfinished and kind != frames.CONTINUATION:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "expected CONTINUATION of a header block")
             pos = end
             if kind < 10:
@@ -339,31 +336,7 @@ class Connection(asyncio.Protocol, Generic[H]):
             stream.remote_closed = True
         stream.receiver.on_data(chunk, end)
 
-    # HEADERS and CONTINUATION
-
-    def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if flags & (frames.PADDED | frames.PRIORITY_FLAG):
-            payload = frames.header_fragment(payload, flags)
-        if len(payload) > self.limits.max_header_list_bytes:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "header block too long")
-        if not stream_id & 1:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"HEADERS on stream {stream_id}, expected an odd one")
-        if flags & frames.END_HEADERS:
-            self._on_header_block(flags, stream_id, payload)
-        else:
-            self._block, self._block_frames = bytearray(payload), 0
-            self._block_flags, self._block_stream = flags, stream_id
-
-    def _on_continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if self._block is None or stream_id != self._block_stream:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without a header block to continue")
-        self._block += payload
-        self._block_frames += 1
-        if len(self._block) > self.limits.max_header_list_bytes or self._block_frames > _MAX_CONTINUATIONS:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "header block too long")
-        if flags & frames.END_HEADERS:
-            block, self._block = bytes(self._block), None
-            self._on_header_block(self._block_flags, stream_id, block)
+    # Header blocks
 
     def _on_header_block(self, flags: int, stream_id: int, block: bytes) -> None:
         head = self._heads.get(block)  # always, even if of no use: it may change the state of HPACK

@@ -1,14 +1,41 @@
-"""The child's own calls to the server: one socket, one lock, any thread."""
+"""The child's own calls to the server: one socket, any thread, any number of calls under way at once.
+
+Nobody reads the socket but who waits for an answer: a thread reads for all that wait until its own answer is there, and
+then another one takes over. An event loop that waits is told by its selector.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
 import threading
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from .errors import TritonModelException
-from .protocol import FAILED, FrameReader, encode
+from .protocol import FAILED, RELEASED, FrameReader, encode
+
+_READ_BYTES = 1 << 16
+
+
+class Answers:
+    """What comes back to one call.
+
+    Attributes:
+        number: the call's.
+        arrived: answers nobody has taken yet, oldest first.
+        complete: whether the last one has arrived.
+        on_arrival: called after each arrival, in the thread that happens to read.
+    """
+
+    __slots__ = ("arrived", "complete", "number", "on_arrival")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.arrived: deque[tuple[Any, ...]] = deque()
+        self.complete = False
+        self.on_arrival: Callable[[], None] | None = None
 
 
 class ServerCalls:
@@ -17,40 +44,178 @@ class ServerCalls:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._process = os.getpid()
-        self._lock = threading.Lock()
-        self._answers: list[Any] = []
-        self._reader = FrameReader(self._answers.append)
+        self._sending = threading.Lock()
+        # Guards all below.
+        self._turn = threading.Condition()
+        self._is_read = False
+        self._gone = False
+        self._number = 0
+        self._waiting: dict[int, Answers] = {}
+        self._watching: dict[Any, int] = {}
+        self._reader = FrameReader(self._take)
+        #: Takes the output segments that the server looks at no more.
+        self.on_released: Callable[[tuple[int, ...]], None] = lambda offsets: None
+
+    @property
+    def foreign(self) -> bool:
+        """Whether this is a fork of the process the server started."""
+        return os.getpid() != self._process
 
     def tell(self, *call: Any) -> None:
         """A call without an answer. Silent once the server is gone: the process is about to end."""
-        with self._lock:
+        frame = encode(call)
+        with self._sending:
             try:
-                self._connection.sendall(encode(call))
+                self._connection.sendall(frame)
             except OSError:
                 return
 
-    def ask(self, *call: Any) -> Any:
-        """A call with an answer.
+    def ask(self, kind: int, *arguments: Any) -> Any:
+        """A call with one answer.
 
         Raises:
             TritonModelException: the server refused (its text says why), or this process is a fork of the model's.
         """
-        if os.getpid() != self._process:
-            raise TritonModelException("only the process that the server started may ask it, not a fork of it")
-        with self._lock:
-            try:
-                self._connection.sendall(encode(call))
-                while not self._answers:
-                    data = self._connection.recv(1 << 16)
-                    if not data:
-                        raise TritonModelException("the server is gone")
-                    self._reader.feed(data)
-            except OSError as error:
-                raise TritonModelException(f"the server is gone: {error}") from error
-            outcome, value = self._answers.pop()
+        _, _, outcome, value = self.wait(self.call(kind, *arguments))
         if outcome == FAILED:
             raise TritonModelException(value)
         return value
+
+    def call(self, kind: int, *arguments: Any) -> Answers:
+        """Start a call whose answers are waited for.
+
+        Raises:
+            TritonModelException: this process is a fork of the model's.
+        """
+        if self.foreign:
+            raise TritonModelException("only the process that the server started may ask it, not a fork of it")
+        with self._turn:
+            self._number += 1
+            answers = self._waiting[self._number] = Answers(self._number)
+        self.tell(kind, answers.number, *arguments)
+        return answers
+
+    def wait(self, answers: Answers) -> tuple[Any, ...]:
+        """The next answer, which is waited for.
+
+        Raises:
+            TritonModelException: the server is gone.
+        """
+        turn = self._turn
+        with turn:
+            while not answers.arrived:
+                if self._gone:
+                    raise TritonModelException("the server is gone")
+                if self._is_read:
+                    turn.wait()
+                    continue
+                self._is_read = True
+                turn.release()
+                try:
+                    data = _received(self._connection, 0)
+                finally:
+                    turn.acquire()
+                    self._is_read = False
+                    turn.notify_all()
+                self._feed(data)
+            return answers.arrived.popleft()
+
+    async def wait_in_loop(self, answers: Answers) -> tuple[Any, ...]:
+        """The next answer, waited for on the running event loop."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        thread = threading.get_ident()
+        arrival = loop.create_future()
+
+        def wake() -> None:
+            if not arrival.done():
+                arrival.set_result(None)
+
+        def on_arrival() -> None:
+            if threading.get_ident() == thread:
+                wake()
+            else:
+                loop.call_soon_threadsafe(wake)
+
+        self._watch(loop)
+        try:
+            with self._turn:
+                answers.on_arrival = on_arrival
+                if answers.arrived or self._gone:
+                    wake()
+            await arrival
+        finally:
+            answers.on_arrival = None
+            self._unwatch(loop)
+        return self.wait(answers)
+
+    def poll(self) -> None:
+        """Take in what has arrived, without waiting for anything."""
+        if not self._turn.acquire(blocking=False):
+            return
+        try:
+            while not (self._is_read or self._gone):
+                data = _received(self._connection, socket.MSG_DONTWAIT)
+                if data is None:
+                    return
+                self._feed(data)
+        finally:
+            self._turn.notify_all()
+            self._turn.release()
+
+    def forget(self, answers: Answers) -> None:
+        """Nobody will wait for the rest of the answers."""
+        with self._turn:
+            self._waiting.pop(answers.number, None)
+
+    def _watch(self, loop: Any) -> None:
+        with self._turn:
+            self._watching[loop] = self._watching.get(loop, 0) + 1
+        if self._watching[loop] == 1:
+            loop.add_reader(self._connection.fileno(), self.poll)
+
+    def _unwatch(self, loop: Any) -> None:
+        with self._turn:
+            self._watching[loop] -= 1
+            last = not self._watching[loop]
+            if last:
+                del self._watching[loop]
+        if last:
+            loop.remove_reader(self._connection.fileno())
+
+    def _feed(self, data: bytes | None) -> None:
+        if data:
+            self._reader.feed(data)
+            return
+        self._gone = True
+        for answers in self._waiting.values():
+            if answers.on_arrival is not None:
+                answers.on_arrival()
+
+    def _take(self, message: tuple[Any, ...]) -> None:
+        if message[0] == RELEASED:
+            self.on_released(message[1])
+            return
+        answers = self._waiting.get(message[0])
+        if answers is None:
+            return
+        if message[1]:
+            answers.complete = True
+            del self._waiting[answers.number]
+        answers.arrived.append(message)
+        if answers.on_arrival is not None:
+            answers.on_arrival()
+
+
+def _received(connection: socket.socket, flags: int) -> bytes | None:
+    """What has arrived; b"" once the server is gone, None where waiting for it is not wanted."""
+    try:
+        return connection.recv(_READ_BYTES, flags)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
 
 
 _current: ServerCalls | None = None

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from .errors import TritonModelException
-from .memory import Segment, SegmentPool, aligned
-from .protocol import INLINE_MESSAGE_BYTES, INLINE_TENSOR_BYTES, OK
-from .request import InferenceResponse, received_request
-from .tensor import wire_data
+from .memory import Segment, SegmentPool
+from .outgoing import Outgoing
+from .protocol import LEFT_OPEN, OK, RESCHEDULED
+from .request import InferenceRequest, InferenceResponse, received_request
+from .sender import Execution
+
+if TYPE_CHECKING:
+    import asyncio
+
+#: TRITONSERVER_REQUEST_RELEASE_RESCHEDULE.
+_RESCHEDULE = 2
 
 
 class Executor:
@@ -18,14 +27,18 @@ class Executor:
 
     Args:
         inputs: descriptor of the file that large inputs lie in.
-        outputs: descriptor of the file for large outputs.
+        pool: where large outputs go.
+        name: the model's, for errors.
+        decoupled: whether the model answers all requests by itself.
     """
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, pool: SegmentPool, name: str, decoupled: bool) -> None:
         self._inputs = inputs
         self._segment: Segment | None = None
         self._references_at_rest = 0
-        self._pool = SegmentPool(outputs)
+        self._pool = pool
+        self._name = name
+        self._decoupled = decoupled
         self._loop: Any = None
 
     def run(self, model: Any, message: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -34,12 +47,12 @@ class Executor:
         Raises:
             BaseException: whatever the model raised.
         """
-        _, wire_requests, place, released = message
+        _, wire_requests, place, released, number = message
         self._pool.release(released)
         if place is not None:
             self._map_inputs(place)
         try:
-            responses, start_ns, end_ns = self._respond(model, wire_requests, place is not None)
+            responses, start_ns, end_ns = self._respond(model, wire_requests, place is not None, number)
         except BaseException:
             # The traceback refers to the inputs, and who knows what else does: the server forgets the segment too.
             self._segment = None
@@ -61,75 +74,124 @@ class Executor:
         return sys.getrefcount(self._segment)
 
     def _respond(
-        self, model: Any, wire_requests: tuple[Any, ...], uses_segment: bool
+        self, model: Any, wire_requests: tuple[Any, ...], uses_segment: bool, number: int
     ) -> tuple[tuple[Any, ...], int, int]:
         segment = self._segment if uses_segment else None
-        requests = [received_request(wire, segment) for wire in wire_requests]
+        execution = Execution(number, self._decoupled, self._pool)
+        requests = [received_request(wire, segment, execution, position) for position, wire in enumerate(wire_requests)]
+        own = tuple(requests)  # the model may change its list
+        try:
+            return self._execute(model, requests, own, execution)
+        except BaseException:
+            for request in own:  # their error is that of the batch
+                if request._reply is not None:
+                    request._reply.closed = True
+            raise
+
+    def _execute(
+        self, model: Any, requests: list[InferenceRequest], own: Sequence[InferenceRequest], execution: Execution
+    ) -> tuple[tuple[Any, ...], int, int]:
         start_ns = time.monotonic_ns()
         responses = model.execute(requests)
         if hasattr(responses, "__await__"):
-            responses = self._wait(responses)
+            if self._decoupled:
+                self._run_beside(responses, execution)
+                responses = None
+            else:
+                responses = self._event_loop().run_until_complete(_finished(responses))
         end_ns = time.monotonic_ns()
+        if self._decoupled or (responses is None and execution.number >= 0):
+            if responses is not None:
+                raise TritonModelException(
+                    f"Python model '{self._name}' is using the decoupled mode and the execute function must return "
+                    "None."
+                )
+            return tuple([_unanswered(request, execution) for request in own]), start_ns, end_ns
         if type(responses) is not list and not isinstance(responses, list):
             raise TritonModelException(f"Expected a list in the execute return, found type '{type(responses)}'.")
-        if len(responses) != len(wire_requests):
+        if len(responses) != len(own):
             raise TritonModelException(
                 "Number of InferenceResponse objects do not match the number of InferenceRequest objects. "
-                f"InferenceRequest(s) size is:{len(wire_requests)}, and InferenceResponse(s) size is:{len(responses)}"
+                f"InferenceRequest(s) size is:{len(own)}, and InferenceResponse(s) size is:{len(responses)}"
             )
-        return self._encode(responses, wire_requests), start_ns, end_ns
+        if execution.has_replies:
+            _close_replies(own, responses)
+        return self._encode(responses, own, execution), start_ns, end_ns
 
-    def _wait(self, awaitable: Any) -> Any:
+    def _event_loop(self) -> asyncio.AbstractEventLoop:
         import asyncio
 
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            asyncio.set_event_loop(self._loop)
+            if self._decoupled:
+                threading.Thread(target=self._loop.run_forever, name="execute", daemon=True).start()
+            else:
+                asyncio.set_event_loop(self._loop)
+        return self._loop  # type: ignore[no-any-return]
 
-        async def finished() -> Any:
-            return await awaitable
+    def _run_beside(self, awaitable: Any, execution: Execution) -> None:
+        """Run what a decoupled model's `execute` returned while the next batches are executed."""
+        import asyncio
 
-        return self._loop.run_until_complete(finished())
+        async def finished() -> None:
+            try:
+                await awaitable
+            except BaseException as error:
+                execution.fail(error)
+                if not isinstance(error, Exception):
+                    raise
 
-    def _encode(self, responses: list[Any], wire_requests: tuple[Any, ...]) -> tuple[Any, ...]:
-        encoded: list[tuple[Any, ...]] = []
-        large: list[tuple[list[Any], int, Any]] = []
-        inline_bytes = 0
-        for response, request in zip(responses, wire_requests):  # noqa: B905 (strict= is of Python 3.10)
+        asyncio.run_coroutine_threadsafe(finished(), self._event_loop())
+
+    def _encode(
+        self, responses: list[Any], requests: Sequence[InferenceRequest], execution: Execution
+    ) -> tuple[Any, ...]:
+        encoded: list[Any] = []
+        outgoing = Outgoing(self._pool)
+        for response, request in zip(responses, requests):  # noqa: B905 (strict= is of Python 3.10)
             if not isinstance(response, InferenceResponse):
+                if response is None and execution.number >= 0:
+                    encoded.append(_unanswered(request, execution))
+                    continue
                 raise TritonModelException(
                     "Expected an 'InferenceResponse' object in the execute function return list, found type "
+                    f"'{type(response)}'."
+                )
+            if request._release_flags == _RESCHEDULE:
+                raise TritonModelException(
+                    "Expected a None object in the execute function return list for reschduled request, found type "
                     f"'{type(response)}'."
                 )
             error = response._error
             if error is not None:
                 encoded.append((int(error._code), error._message, None))
                 continue
-            wanted = request[6]
-            tensors: list[Any] = []
-            for tensor in response._tensors:
-                if wanted is not None and tensor._name not in wanted:
-                    continue
-                data = wire_data(tensor)
-                size = len(data) if type(data) is bytes else data.nbytes
-                if size > INLINE_TENSOR_BYTES or inline_bytes + size > INLINE_MESSAGE_BYTES:
-                    large.append((tensors, len(tensors), data))
-                else:
-                    inline_bytes += size
-                tensors.append((tensor._name, tensor._datatype, tensor._shape, data))
+            tensors = outgoing.add(response._tensors, request._outputs)
             encoded.append((None, tensors, response._parameters))
-        if large:
-            self._place(large)
+        if outgoing.has_large:
+            outgoing.place()
         return tuple(encoded)
 
-    def _place(self, large: list[tuple[list[Any], int, Any]]) -> None:
-        """Copy large tensors into one shared segment and put their places into the messages instead."""
-        sizes = [len(data) if type(data) is bytes else data.nbytes for _, _, data in large]
-        segment = self._pool.take(sum(aligned(size) for size in sizes))
-        start = 0
-        for (tensors, position, data), size in zip(large, sizes):  # noqa: B905
-            if size:
-                segment[start : start + size] = data if type(data) is bytes else memoryview(data).cast("B")
-            name, datatype, shape, _ = tensors[position]
-            tensors[position] = (name, datatype, shape, (segment.offset, len(segment), start, size))
-            start += aligned(size)
+
+async def _finished(awaitable: Any) -> Any:
+    return await awaitable
+
+
+def _unanswered(request: InferenceRequest, execution: Execution) -> int:
+    """What becomes of a request for which `execute` returned nothing."""
+    if request._release_flags == _RESCHEDULE:
+        if request._reply is not None:
+            request._reply.closed = True
+        return RESCHEDULED
+    request._get_reply(execution)  # when the model lets go of it too, the request is over
+    return LEFT_OPEN
+
+
+def _close_replies(requests: Sequence[InferenceRequest], responses: list[Any]) -> None:
+    """What `execute` returned is the last response to a request; there may be one in all."""
+    for request, response in zip(requests, responses):  # noqa: B905
+        reply = request._reply
+        if reply is not None and response is not None:
+            with reply.lock:
+                reply.check(True)
+                reply.closed = True

@@ -47,7 +47,7 @@ class ModelHost:
             if kind == protocol.COMPLETE:
                 return (protocol.OK, self._complete(message[1]))
             if kind == protocol.INITIALIZE:
-                self._initialize(message[1], message[2])
+                self._initialize(*message[1:])
                 return (protocol.OK, None)
             self._finalize()
             return (protocol.OK, None)
@@ -100,20 +100,29 @@ class ModelHost:
             raise Failure(f"auto_complete_config function in model '{name}' must return a valid pb.ModelConfig object.")
         return json.dumps(completed.as_dict())
 
-    def _initialize(self, args: dict[str, str], output_names: tuple[str, ...]) -> None:
+    def _initialize(self, args: dict[str, str], output_names: tuple[str, ...], decoupled: bool) -> None:
         self._import_model()
+        from . import bls, calls
         from .execution import Executor
+        from .memory import SegmentFile, SegmentPool
         from .request import InferenceRequest
 
         InferenceRequest.model_outputs = output_names
-        self._executor = Executor(*self._descriptors)
+        inputs, outputs = self._descriptors
+        pool = SegmentPool(SegmentFile(outputs))
+        calls.server().on_released = pool.release
+        self._executor = Executor(inputs, pool, args["model_instance_name"], decoupled)
         model = self._module.TritonPythonModel()
         initialize = getattr(model, "initialize", None)
         if initialize is not None:
             initialize(args)
         self._model = model
+        bls.allow(bls.Caller(inputs, pool))
 
     def _finalize(self) -> None:
+        from . import bls
+
+        bls.allow(None)
         model, self._model = self._model, None
         finalize = getattr(model, "finalize", None)
         if finalize is not None:

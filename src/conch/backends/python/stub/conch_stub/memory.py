@@ -12,6 +12,7 @@ import mmap
 import os
 import sys
 import tempfile
+import threading
 from typing import Any
 
 PAGE_BYTES = mmap.ALLOCATIONGRANULARITY
@@ -85,10 +86,17 @@ def aligned(size: int) -> int:
 
 
 class SegmentPool:
-    """Segments of a writer that the other side releases one by one, whenever its last view of one is gone."""
+    """Segments of a writer that the other side releases one by one, whenever its last view of one is gone.
 
-    def __init__(self, descriptor: int) -> None:
-        self._file = SegmentFile(descriptor)
+    Any thread may use it.
+
+    Args:
+        file: what new ones are appended to.
+    """
+
+    def __init__(self, file: SegmentFile) -> None:
+        self._lock = threading.Lock()
+        self._file = file
         self._free: list[Segment] = []
         self._busy: dict[int, Segment] = {}
         self._last_used: dict[int, int] = {}
@@ -96,11 +104,17 @@ class SegmentPool:
 
     def release(self, offsets: tuple[int, ...]) -> None:
         """Take back what the other side no longer looks at."""
-        for offset in offsets:
-            self._free.append(self._busy.pop(offset))
+        if offsets:
+            with self._lock:
+                for offset in offsets:
+                    self._free.append(self._busy.pop(offset))
 
     def take(self, needed_bytes: int) -> Segment:
         """A segment of at least that size, busy until it is released."""
+        with self._lock:
+            return self._take(needed_bytes)
+
+    def _take(self, needed_bytes: int) -> Segment:
         self._batch += 1
         largest = 8 * needed_bytes + 16 * MIN_SEGMENT_BYTES
         fitting = [segment for segment in self._free if needed_bytes <= len(segment) <= largest]
@@ -117,6 +131,10 @@ class SegmentPool:
         """Give back free segments that went unused for long; the other side has to unmap them too."""
         if not self._free:
             return ()
+        with self._lock:
+            return self._retire()
+
+    def _retire(self) -> tuple[int, ...]:
         retired = [s for s in self._free if self._batch - self._last_used[s.offset] > IDLE_BATCHES]
         for segment in retired:
             self._free.remove(segment)

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from . import datatype as _datatype
+from .bls import ResponseIterator, is_model_ready, load_model, unload_model
 from .datatype import TRITON_STRING_TO_NUMPY
 from .errors import TritonError, TritonModelException
 from .logger import Logger
 from .metrics import Metric, MetricFamily
 from .model_config import ModelConfig
 from .request import InferenceRequest, InferenceResponse, InferenceTrace, MemoryType, PreferredMemory
+from .sender import InferenceResponseSender
 from .tensor import Tensor
 
 TRITONSERVER_REQUEST_FLAG_SEQUENCE_START = 1
@@ -26,12 +28,14 @@ TRITONSERVER_MEMORY_GPU = MemoryType.TRITONSERVER_MEMORY_GPU
 __all__ = [
     "InferenceRequest",
     "InferenceResponse",
+    "InferenceResponseSender",
     "InferenceTrace",
     "Logger",
     "Metric",
     "MetricFamily",
     "ModelConfig",
     "PreferredMemory",
+    "ResponseIterator",
     "TRITONSERVER_MEMORY_CPU",
     "TRITONSERVER_MEMORY_GPU",
     "TRITONSERVER_REQUEST_FLAG_SEQUENCE_END",
@@ -63,6 +67,7 @@ __all__ = [
 _CLASSES: tuple[type, ...] = (
     InferenceRequest,
     InferenceResponse,
+    InferenceResponseSender,
     InferenceTrace,
     Logger,
     MemoryType,
@@ -70,6 +75,7 @@ _CLASSES: tuple[type, ...] = (
     MetricFamily,
     ModelConfig,
     PreferredMemory,
+    ResponseIterator,
     Tensor,
     TritonError,
     TritonModelException,
@@ -148,24 +154,3 @@ def deserialize_bytes_tensor(encoded_tensor: bytes) -> np.ndarray[Any, Any]:
     array = np.empty(len(elements), dtype=np.object_)
     array[:] = elements
     return array
-
-
-def _no_model_control(function: str) -> TritonModelException:
-    return TritonModelException(
-        f"{function}: this server does not let models control models; use the model repository API over HTTP or gRPC"
-    )
-
-
-def load_model(model_name: str, config: str = "", files: dict[str, bytes] | None = None) -> None:
-    """Models cannot load models here. Raises TritonModelException."""
-    raise _no_model_control("load_model")
-
-
-def unload_model(model_name: str, unload_dependents: bool = False) -> None:
-    """Models cannot unload models here. Raises TritonModelException."""
-    raise _no_model_control("unload_model")
-
-
-def is_model_ready(model_name: str, model_version: str = "") -> bool:
-    """Models cannot ask for models here. Raises TritonModelException."""
-    raise _no_model_control("is_model_ready")

@@ -6,7 +6,9 @@ import enum
 from collections.abc import Sequence
 from typing import Any
 
+from . import bls
 from .errors import TritonError, TritonModelException
+from .sender import Execution, InferenceResponseSender, Reply
 from .tensor import Tensor, received
 
 
@@ -42,6 +44,7 @@ class InferenceRequest:
 
     __slots__ = (
         "_correlation_id",
+        "_execution",
         "_flags",
         "_id",
         "_inputs",
@@ -49,8 +52,12 @@ class InferenceRequest:
         "_model_version",
         "_outputs",
         "_parameters",
+        "_position",
         "_preferred_memory",
+        "_release_flags",
+        "_reply",
         "_segment",
+        "_sender",
         "_timeout",
         "_trace",
         "_wire_inputs",
@@ -94,6 +101,11 @@ class InferenceRequest:
         self._trace = trace
         self._parameters = parameters
         self._segment: Any = None
+        self._execution: Execution | None = None
+        self._position = 0
+        self._release_flags = 1
+        self._reply: Reply | None = None
+        self._sender: InferenceResponseSender | None = None
 
     def inputs(self) -> list[Tensor]:
         """The input tensors, the same list at every call."""
@@ -121,13 +133,8 @@ class InferenceRequest:
         self._flags = int(flags)
 
     def set_release_flags(self, flags: int) -> None:
-        """TRITONSERVER_REQUEST_RELEASE_ALL, as every request is released; rescheduling is for decoupled models.
-
-        Raises:
-            TritonModelException: for TRITONSERVER_REQUEST_RELEASE_RESCHEDULE.
-        """
-        if flags != 1:
-            raise TritonModelException(f"set_release_flags({flags}): this server cannot reschedule requests")
+        """TRITONSERVER_REQUEST_RELEASE_RESCHEDULE has the request executed again, in a later batch."""
+        self._release_flags = int(flags)
 
     def timeout(self) -> int:
         """The client's timeout in microseconds; 0 for none."""
@@ -154,30 +161,54 @@ class InferenceRequest:
         return set(self.model_outputs if self._outputs is None else self._outputs)
 
     def is_cancelled(self) -> bool:
-        """Whether its client gave it up. A batch already handed to the model runs to its end here: always false."""
-        return False
+        """Whether its client gave it up (asks the server). Always false for a request that a model made."""
+        execution = self._execution
+        if execution is None or execution.number < 0:
+            return False
+        return self._get_reply(execution).is_cancelled()
 
-    def get_response_sender(self) -> Any:
-        """Needs the decoupled transaction policy. Raises TritonModelException."""
-        raise TritonModelException(
-            "get_response_sender: this server does not offer response senders; return a list of InferenceResponse, "
-            "one a request, from execute"
-        )
+    def get_response_sender(self) -> InferenceResponseSender:
+        """What answers the request beside, or instead of, the list that `execute` returns; the same at every call.
+
+        Raises:
+            TritonModelException: the request was made by the model itself, or cannot be answered this way.
+        """
+        execution = self._execution
+        if execution is None:
+            raise TritonModelException("get_response_sender: only a request that was handed to `execute` has one")
+        if execution.number < 0:
+            raise TritonModelException(
+                "get_response_sender: the requests of a model with 'conch.padding' are answered by the list that "
+                "`execute` returns"
+            )
+        if self._sender is None:
+            self._sender = InferenceResponseSender(self._get_reply(execution))
+        return self._sender
+
+    def _get_reply(self, execution: Execution) -> Reply:
+        reply = self._reply
+        if reply is None:
+            reply = self._reply = Reply(execution, self._position, self._outputs)
+        return reply
 
     def exec(self, decoupled: bool = False) -> Any:
-        """Needs calls between models (BLS). Raises TritonModelException."""
-        raise TritonModelException(_no_bls("exec", self._model_name))
+        """Send it to the model it names and wait for the response; with `decoupled`, for an iterator over responses.
 
-    def async_exec(self, decoupled: bool = False) -> Any:
-        """Needs calls between models (BLS). Raises TritonModelException."""
-        raise TritonModelException(_no_bls("async_exec", self._model_name))
+        What goes wrong is told by the response (`has_error`).
 
+        Raises:
+            TritonModelException: models cannot be called now, or the server is gone.
+        """
+        return bls.execute(self._outward("exec"), decoupled)
 
-def _no_bls(method: str, model_name: str | None) -> str:
-    return (
-        f"InferenceRequest.{method}: this server does not offer calls from one model to another (BLS); "
-        f"join '{model_name}' to this model in an ensemble, or call it over HTTP or gRPC"
-    )
+    async def async_exec(self, decoupled: bool = False) -> Any:
+        """As `exec`, on the running event loop."""
+        return await bls.execute_async(self._outward("async_exec"), decoupled)
+
+    def _outward(self, method: str) -> InferenceRequest:
+        if self._model_name is None:
+            raise TritonModelException(f"{method}: the request was received, not made: it names no model to call")
+        return self
 
 
 def _plain_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -197,8 +228,8 @@ def _plain_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def received_request(wire: tuple[Any, ...], segment: Any) -> InferenceRequest:
-    """The request of a message; its tensors are made when the model first asks for them."""
+def received_request(wire: tuple[Any, ...], segment: Any, execution: Execution, position: int) -> InferenceRequest:
+    """The request at that position of a message; its tensors are made when the model first asks for them."""
     request = InferenceRequest.__new__(InferenceRequest)
     (
         request._wire_inputs,
@@ -214,6 +245,11 @@ def received_request(wire: tuple[Any, ...], segment: Any) -> InferenceRequest:
     request._model_name = None
     request._preferred_memory = None
     request._trace = None
+    request._execution = execution
+    request._position = position
+    request._release_flags = 1
+    request._reply = None
+    request._sender = None
     return request
 
 

@@ -1,0 +1,150 @@
+"""Requests of a model to other models (business logic scripting), and the models it loads and unloads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
+
+from conch.backend_api import OtherModels
+from conch.backends.python.batch import NUMBERS, decode_tensors, encode_response
+from conch.backends.python.calls import ModelCalls
+from conch.backends.python.channel import Channel
+from conch.backends.python.memory import InputArena, write
+from conch.backends.python.stub.conch_stub import protocol
+from conch.backends.python.stub.conch_stub.arena import ReaderArena
+from conch.errors import BackendError, ConchError, InternalError, InvalidArgumentError
+from conch.inference import InferRequest, InferResponse, Parameter, RequestedOutput
+
+_NO_PARAMETERS: Mapping[str, Parameter] = {}
+
+
+class NestedRequests:
+    """Serves such calls of one child.
+
+    Args:
+        channel: where the answers go.
+        calls: answers the calls that have one plain answer.
+        inputs: memory for large tensors of answers.
+        outputs: where large tensors of requests lie.
+    """
+
+    def __init__(
+        self, models: OtherModels, channel: Channel, calls: ModelCalls, inputs: InputArena, outputs: ReaderArena
+    ) -> None:
+        self._models = models
+        self._channel = channel
+        self._calls = calls
+        self._inputs = inputs
+        self._outputs = outputs
+        self._running: dict[int, Callable[[], object]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def services(self) -> Mapping[int, Callable[..., None]]:
+        """What serves each kind of call."""
+        return {
+            protocol.INFER: self._infer,
+            protocol.GIVE_UP: self._give_up,
+            protocol.MODEL_READY: self._is_ready,
+            protocol.LOAD_MODEL: self._load,
+            protocol.UNLOAD_MODEL: self._unload,
+        }
+
+    def close(self) -> None:
+        """The child is gone: give up what it waits for."""
+        running, self._running = self._running, {}
+        for give_up in running.values():
+            give_up()
+        for task in self._tasks:
+            task.cancel()
+
+    def _infer(
+        self,
+        number: int,
+        request: tuple[Any, ...],
+        model_name: str,
+        model_version: int,
+        decoupled: bool,
+        released: tuple[int, ...],
+    ) -> None:
+        self._inputs.lent.release(released)
+        inputs, request_id, correlation_id, flags, timeout_us, parameters, outputs = request
+        tensors = decode_tensors(inputs, self._outputs)
+        try:
+            if not isinstance(correlation_id, str) and not 0 <= correlation_id < 2**64:
+                raise InvalidArgumentError(f"a correlation id is text or an unsigned integer, got {correlation_id}")
+            give_up = self._models.infer(
+                InferRequest(
+                    model_name,
+                    "" if model_version < 0 else str(model_version),
+                    tensors,
+                    request_id,
+                    tuple(map(RequestedOutput, outputs)),
+                    parameters or _NO_PARAMETERS,
+                    correlation_id,
+                    flags,
+                    0,
+                    timeout_us,
+                ),
+                decoupled,
+                partial(self._answer, number),
+            )
+        except ConchError as error:
+            text = f"Model {model_name} - Error when running inference: {error.message}"
+            self._answer(number, BackendError(text, error.code), True)
+        else:
+            self._running[number] = give_up
+
+    def _answer(self, number: int, response: InferResponse | ConchError, final: bool) -> None:
+        if final:
+            self._running.pop(number, None)
+        if isinstance(response, ConchError):
+            wire: Any = (NUMBERS[response.code], response.message, None)
+            place = None
+        elif response.empty:
+            wire, place = None, None
+        else:
+            wire, large = encode_response(response, self._inputs)
+            place = None
+            if large is not None:
+                write(large.segment, large.places, large.data)
+                place = (large.segment.offset, len(large.segment))
+        self._channel.send((number, final, protocol.OK, wire, place, self._inputs.lent.retire()))
+        released = self._outputs.take_released()
+        if released:
+            self._channel.send((protocol.RELEASED, released))
+
+    def _give_up(self, number: int) -> None:
+        give_up = self._running.pop(number, None)
+        if give_up is not None:
+            give_up()
+
+    def _is_ready(self, number: int, name: str, version: str) -> None:
+        try:
+            self._calls.answer(number, self._models.is_ready(name, version))
+        except ConchError as error:
+            self._calls.answer(number, self._failed(error))
+
+    def _load(self, number: int, name: str, config: str | None, files: Mapping[str, bytes]) -> None:
+        self._control(number, self._models.load(name, config, files))
+
+    def _unload(self, number: int, name: str, unload_dependents: bool) -> None:
+        self._control(number, self._models.unload(name, unload_dependents))
+
+    def _control(self, number: int, change: Awaitable[None]) -> None:
+        async def answer() -> None:
+            try:
+                await change
+            except ConchError as error:
+                self._calls.answer(number, self._failed(error))
+            else:
+                self._calls.answer(number, None)
+
+        task = asyncio.get_running_loop().create_task(answer())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _failed(self, error: ConchError) -> ConchError:
+        return InternalError(f"Failed to process the request for model '{self._calls.name}', message: {error.message}")

@@ -1,0 +1,192 @@
+"""Business logic scripting: requests of a model to other models, and the models it loads and unloads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .arena import ReaderArena
+from .calls import Answers, server
+from .errors import ErrorCode, TritonError, TritonModelException
+from .memory import SegmentPool
+from .outgoing import Outgoing
+from .protocol import FAILED, GIVE_UP, INFER, LOAD_MODEL, MODEL_READY, UNLOAD_MODEL
+from .tensor import received
+
+ONLY_IN_EXECUTE = "BLS is only supported during the 'execute' function."
+
+
+class Caller:
+    """What requests to other models need of the process they are made in.
+
+    Args:
+        inputs: descriptor of the file that large answers lie in.
+        pool: where large inputs go.
+    """
+
+    def __init__(self, inputs: int, pool: SegmentPool) -> None:
+        self._arena = ReaderArena(inputs)
+        self._pool = pool
+
+    def send(self, request: Any, decoupled: bool) -> Answers:
+        """Send a request to the model it names."""
+        outgoing = Outgoing(self._pool)
+        tensors = outgoing.add(request.inputs(), None)
+        if outgoing.has_large:
+            server().poll()  # segments may have been released
+            outgoing.place()
+        wire = (
+            tensors,
+            request._id,
+            request._correlation_id,
+            request._flags,
+            request._timeout,
+            request._parameters,
+            request._outputs,
+        )
+        released = self._arena.take_released()
+        return server().call(INFER, wire, request._model_name, request._model_version, decoupled, released)
+
+    def response(self, answer: tuple[Any, ...]) -> Any:
+        """The InferenceResponse of an answer."""
+        from .request import InferenceResponse
+
+        if answer[2] == FAILED:
+            return InferenceResponse(error=TritonError(answer[3], ErrorCode.INTERNAL))
+        _, _, _, wire, place, retired = answer
+        if retired:
+            self._arena.retire(retired)
+        if wire is None:
+            return InferenceResponse()
+        code, content, parameters = wire
+        if code is not None:
+            return InferenceResponse(error=TritonError(content, ErrorCode(code)))
+        segment = None if place is None else self._arena.view(*place)
+        response = InferenceResponse.__new__(InferenceResponse)
+        response._tensors = [received(tensor, segment) for tensor in content]
+        response._error = None
+        response._parameters = parameters
+        return response
+
+
+_caller: Caller | None = None
+
+
+def allow(caller: Caller | None) -> None:
+    """From now on models may be called through `caller`; None: they may not."""
+    global _caller
+    _caller = caller
+
+
+def _allowed() -> Caller:
+    if _caller is None:
+        raise TritonModelException(ONLY_IN_EXECUTE)
+    return _caller
+
+
+def execute(request: Any, decoupled: bool) -> Any:
+    """Send a request and wait: its response, or the iterator over its responses."""
+    caller = _allowed()
+    answers = caller.send(request, decoupled)
+    if decoupled:
+        return ResponseIterator(caller, answers)
+    return caller.response(server().wait(answers))
+
+
+async def execute_async(request: Any, decoupled: bool) -> Any:
+    """As `execute`, on the running event loop."""
+    caller = _allowed()
+    answers = caller.send(request, decoupled)
+    try:
+        first = await server().wait_in_loop(answers)
+    except BaseException:
+        _give_up(answers)
+        raise
+    if decoupled:
+        return ResponseIterator(caller, answers, first)
+    return caller.response(first)
+
+
+def _give_up(answers: Answers) -> None:
+    if not answers.complete:
+        server().forget(answers)
+        server().tell(GIVE_UP, answers.number)
+
+
+class ResponseIterator:
+    """The responses to one request as they come. Iterating again begins with the first one, as they are kept.
+
+    A decoupled model that says no more than that it is done answers with an empty response.
+    """
+
+    def __init__(self, caller: Caller, answers: Answers, first: tuple[Any, ...] | None = None) -> None:
+        self._caller = caller
+        self._answers = answers
+        self._responses: list[Any] = []
+        self._next = 0
+        self._complete = False
+        if first is not None:
+            self._keep(first)
+
+    def __iter__(self) -> Iterator[Any]:
+        self._next = 0
+        return self
+
+    def __next__(self) -> Any:
+        if self._next == len(self._responses):
+            if self._complete:
+                raise StopIteration("Iteration is done for the responses.")
+            self._keep(server().wait(self._answers))
+        response = self._responses[self._next]
+        self._next += 1
+        return response
+
+    def cancel(self) -> None:
+        """Give the request up: the model that answers it sees it cancelled, and no response follows."""
+        _give_up(self._answers)
+        self._complete = True
+
+    def _keep(self, answer: tuple[Any, ...]) -> None:
+        self._complete = answer[1]
+        self._responses.append(self._caller.response(answer))
+
+    def __del__(self) -> None:
+        if not self._complete and not server().foreign:
+            _give_up(self._answers)
+
+
+def load_model(model_name: str, config: str = "", files: dict[str, bytes] | None = None) -> None:
+    """Load or reload a model (explicit model control only), with this JSON configuration and these files if given.
+
+    Raises:
+        TritonModelException: it did not load.
+    """
+    try:
+        plain = {str(path): bytes(content) for path, content in (files or {}).items()}
+        server().ask(LOAD_MODEL, str(model_name), str(config) or None, plain)
+    except TritonModelException as error:
+        raise TritonModelException(f"Failed to load model: {error}") from None
+
+
+def unload_model(model_name: str, unload_dependents: bool = False) -> None:
+    """Have a model unloaded (explicit model control only); it answers what it accepted before.
+
+    Raises:
+        TritonModelException: the server refused.
+    """
+    try:
+        server().ask(UNLOAD_MODEL, str(model_name), bool(unload_dependents))
+    except TritonModelException as error:
+        raise TritonModelException(f"Failed to unload model: {error}") from None
+
+
+def is_model_ready(model_name: str, model_version: str = "") -> bool:
+    """Whether that version of a model (any version for "") can answer.
+
+    Raises:
+        TritonModelException: the version is no number.
+    """
+    try:
+        return bool(server().ask(MODEL_READY, str(model_name), str(model_version)))
+    except TritonModelException as error:
+        raise TritonModelException(f"Failed to check model readiness: {error}") from None

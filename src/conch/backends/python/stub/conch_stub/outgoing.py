@@ -1,0 +1,57 @@
+"""Tensors on their way to the server: small ones in the message, large ones in shared memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from .memory import SegmentPool, aligned
+from .protocol import INLINE_MESSAGE_BYTES, INLINE_TENSOR_BYTES
+from .tensor import Tensor, wire_data
+
+
+class Outgoing:
+    """The tensors of one message.
+
+    Args:
+        pool: where large ones go.
+    """
+
+    __slots__ = ("_inline_bytes", "_large", "_pool")
+
+    def __init__(self, pool: SegmentPool) -> None:
+        self._pool = pool
+        self._inline_bytes = 0
+        self._large: list[tuple[list[Any], int, Any]] = []
+
+    def add(self, tensors: Iterable[Tensor], wanted: Any) -> list[Any]:
+        """The wire form of the wanted ones (None: of all); complete once `place` was called."""
+        encoded: list[Any] = []
+        for tensor in tensors:
+            if wanted is not None and tensor._name not in wanted:
+                continue
+            data = wire_data(tensor)
+            size = len(data) if type(data) is bytes else data.nbytes
+            if size > INLINE_TENSOR_BYTES or self._inline_bytes + size > INLINE_MESSAGE_BYTES:
+                self._large.append((encoded, len(encoded), data))
+            else:
+                self._inline_bytes += size
+            encoded.append((tensor._name, tensor._datatype, tensor._shape, data))
+        return encoded
+
+    @property
+    def has_large(self) -> bool:
+        """Whether `place` has anything to do."""
+        return bool(self._large)
+
+    def place(self) -> None:
+        """Copy the large tensors (there are some) into one shared segment and put their places into the message."""
+        sizes = [len(data) if type(data) is bytes else data.nbytes for _, _, data in self._large]
+        segment = self._pool.take(sum(aligned(size) for size in sizes))
+        start = 0
+        for (tensors, position, data), size in zip(self._large, sizes):  # noqa: B905 (strict= is of Python 3.10)
+            if size:
+                segment[start : start + size] = data if type(data) is bytes else memoryview(data).cast("B")
+            name, datatype, shape, _ = tensors[position]
+            tensors[position] = (name, datatype, shape, (segment.offset, len(segment), start, size))
+            start += aligned(size)

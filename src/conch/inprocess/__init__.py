@@ -1,0 +1,1 @@
+"""conch inside a Python program: a server without a process of its own, and Python functions as models."""

@@ -1,0 +1,117 @@
+"""What one request leaves behind on its way: moments with names, tensors, and the requests it is made of.
+
+Requests carry their trace (`InferRequest.trace`, None for those that are not traced), whoever works on them notes the
+moment. What becomes of a trace that has ended is the business of who began it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from conch.tensor import Tensor
+
+#: What a trace is to contain; numbered as in `TRITONSERVER_InferenceTraceLevel`.
+TIMESTAMPS = 4
+TENSORS = 8
+
+
+class RequestTrace:
+    """One request to one model. Used on the event loop only.
+
+    Attributes:
+        level: TIMESTAMPS | TENSORS.
+        moments: name and time.monotonic_ns(), in the order in which they were noted.
+        tensors: activity (`TENSOR_QUEUE_INPUT`, `TENSOR_BACKEND_OUTPUT`) and tensor.
+        parent: the trace of the request that this one is a part of.
+        error: what it ended with, "" for success.
+        traceparent: the client's W3C trace context, "" for none.
+        ends_with_answer: whether it ends with the last response; else who began it ends it, once that was sent.
+    """
+
+    __slots__ = (
+        "_on_end",
+        "_take_id",
+        "ended",
+        "ends_with_answer",
+        "error",
+        "id",
+        "level",
+        "model_name",
+        "model_version",
+        "moments",
+        "parent",
+        "parts",
+        "request_id",
+        "tensors",
+        "traceparent",
+    )
+
+    def __init__(
+        self,
+        level: int,
+        take_id: Callable[[], int],
+        on_end: Callable[[RequestTrace], None],
+        parent: RequestTrace | None = None,
+        traceparent: str = "",
+    ) -> None:
+        self._take_id = take_id
+        self._on_end = on_end
+        self.id = take_id()
+        self.level = level
+        self.parent = parent
+        self.traceparent = traceparent
+        self.model_name = ""
+        self.model_version = 0
+        self.request_id = ""
+        self.moments: list[tuple[str, int]] = []
+        self.tensors: list[tuple[str, Tensor]] = []
+        self.parts: list[RequestTrace] = []
+        self.error = ""
+        self.ended = False
+        self.ends_with_answer = parent is not None
+
+    def at(self, name: str, moment_ns: int | None = None) -> None:
+        """Note a moment, by default this one."""
+        if self.level & TIMESTAMPS:
+            self.moments.append((name, time.monotonic_ns() if moment_ns is None else moment_ns))
+
+    def part(self) -> RequestTrace:
+        """The trace of a request that this one sends on its own."""
+        made = RequestTrace(self.level, self._take_id, self._on_end, self)
+        self.parts.append(made)
+        return made
+
+    def begin(self, model_name: str, model_version: int, request_id: str, inputs: Sequence[Tensor]) -> None:
+        """A model has accepted the request."""
+        self.model_name = model_name
+        self.model_version = model_version
+        self.request_id = request_id
+        self._note("TENSOR_QUEUE_INPUT", inputs)
+
+    def executed(self, started_ns: int, ended_ns: int, compute: tuple[int, int, int]) -> None:
+        """It was executed; `compute` is the time of input, inference and output in ns."""
+        self.at("COMPUTE_START", started_ns)
+        self.at("COMPUTE_INPUT_END", started_ns + compute[0])
+        self.at("COMPUTE_OUTPUT_START", ended_ns - compute[2])
+        self.at("COMPUTE_END", ended_ns)
+
+    def answered(self, outputs: Sequence[Tensor], error: str = "") -> None:
+        """The model has answered for the last time; nobody sends on an error."""
+        self.error = error
+        self._note("TENSOR_BACKEND_OUTPUT", outputs)
+        if self.parent is None:
+            self.at("INFER_RESPONSE_COMPLETE")
+        self.at("REQUEST_END")
+        if self.ends_with_answer or error:
+            self.end()
+
+    def end(self) -> None:
+        """Nothing more comes. Only the first call counts."""
+        if not self.ended:
+            self.ended = True
+            self._on_end(self)
+
+    def _note(self, activity: str, tensors: Sequence[Tensor]) -> None:
+        if self.level & TENSORS:
+            self.tensors.extend((activity, tensor) for tensor in tensors)

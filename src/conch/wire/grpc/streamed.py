@@ -1,0 +1,84 @@
+"""One request on a stream whose model answers it any number of times."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from conch.core.queue import RequestFuture
+from conch.errors import ConchError, UnavailableError
+from conch.inference import InferResponse
+from conch.wire.grpc.calls import Parts
+from conch.wire.grpc.outcome import RpcError
+from conch.wire.grpc.stream_call import StreamCall
+
+#: What may wait for a client that reads more slowly than the model answers, before its request is given up.
+_MAX_WAITING_BYTES = 256 << 20
+
+
+class StreamedAnswer:
+    """Sends responses as they come; those a slow client has not read yet wait, up to a bound.
+
+    Args:
+        encode: makes the message of a response that is not the last one.
+    """
+
+    def __init__(
+        self, call: StreamCall, future: RequestFuture, encode: Callable[[InferResponse | ConchError], Parts]
+    ) -> None:
+        self._call = call
+        self._future = future
+        self._encode = encode
+        self._waiting: deque[Parts] = deque()
+        self._waiting_bytes = 0
+        self._wake: asyncio.Future[None] | None = None
+        future.on_response = self._on_response
+        future.on_settled = self._on_settled
+
+    async def last(self) -> InferResponse:
+        """Send everything but the last response, which is returned. Cancelling this gives the request up.
+
+        Raises:
+            ConchError: the request ended with an error.
+            RpcError: a response is too large.
+        """
+        try:
+            while True:
+                while self._waiting:
+                    parts = self._waiting.popleft()
+                    self._waiting_bytes -= _size(parts)
+                    await self._call.send(parts)
+                if self._future.cancelled():
+                    raise UnavailableError(
+                        f"the request was given up: its client has not read {_MAX_WAITING_BYTES} bytes of responses"
+                    )
+                if self._future.done():
+                    return self._future.result()
+                self._wake = asyncio.get_running_loop().create_future()
+                await self._wake
+        except BaseException:
+            self._future.cancel()
+            raise
+
+    def _on_response(self, response: InferResponse | ConchError) -> None:
+        parts = self._encode(response)
+        if not self._waiting and self._call.has_room:
+            try:
+                self._call.send_now(parts)
+                return
+            except RpcError:
+                pass  # `last` runs into it as well, where it can be told
+        self._waiting.append(parts)
+        self._waiting_bytes += _size(parts)
+        if self._waiting_bytes > _MAX_WAITING_BYTES:
+            self._future.cancel()
+        self._on_settled(self._future)
+
+    def _on_settled(self, _: asyncio.Future[InferResponse]) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+
+def _size(parts: Parts) -> int:
+    return sum(map(len, parts))
