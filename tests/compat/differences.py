@@ -26,7 +26,6 @@ HEADER_LENGTH = (
 COMPRESSION = "conch says what is wrong with the compressed body; Triton goes on with what it got out of it"
 INPUT_TWICE = "conch refuses a configuration that names an input twice; Triton loads a model that can never be asked"
 NO_GPU = "KIND_GPU runs on the CPU, with a warning, where there is no GPU; Triton refuses the model"
-WARM_UP = "model_warmup is not there yet: it is ignored with a warning"
 REASONS = "conch's index says why a configuration cannot be used, and lists models without a version; Triton's log does"
 ERROR_RESPONSES = "a response that carries an error counts as a failure; Triton counts it as a success"
 INSTALLED = "of an unknown backend conch says which ones are installed"
@@ -34,8 +33,8 @@ OTHER_PATHS = "the metrics port has one page; Triton answers every path, with no
 MADE_UP = "a model loaded from files alone is in the index like every other; Triton lists directories only"
 
 OTHER_IDS = (
-    "conch gives models that take correlation ids as strings the string, and refuses numbers; Triton gives them bytes of "
-    "its own memory, or fails"
+    "conch gives models that take correlation ids as strings the string, and refuses numbers; Triton gives them bytes "
+    "of its own memory, or fails"
 )
 TEXT_AS_NUMBER = "conch refuses a string as the id of a sequence whose model takes numbers; Triton makes up a number"
 NO_PLACE = "conch refuses a model without a place for any sequence; Triton loads it, and requests wait for ever"
@@ -66,12 +65,12 @@ REASON_ENTRIES = r"(body|messages\[0\]\.models)(: '\w+'|\.\w+: '(reason|state)')
 REASON_TEXTS = r"(body|messages\[0\]\.models)\.\w+: 'reason' unexpected .*"
 LOADED_HERE = (
     r"(body|body\.model_stats|messages\[0\]\.models)"
-    r"(: '(instances_on_gpu|warmup_fails)/1' unexpected|: 'input_twice/1' missing|\.input_twice/1[.:]"
-    r"|\.(instances_on_gpu|warmup_fails)/1[.:]).*"
+    r"(: 'instances_on_gpu/1' unexpected|: 'input_twice/1' missing|\.input_twice/1[.:]"
+    r"|\.instances_on_gpu/1[.:]|\[\d\]\.name: Triton 'input_twice', got 'instances_on_gpu').*"
 )
 BACKEND_REASON = r"(body|messages\[0\]\.models)\.unknown_backend/1\.reason: .*"
 BROKEN_INDEX = Purpose(
-    f"{REASONS}; {INSTALLED}; {INPUT_TWICE}; {NO_GPU}; {WARM_UP}",
+    f"{REASONS}; {INSTALLED}; {INPUT_TWICE}; {NO_GPU}",
     f"{REASON_ENTRIES}|{REASON_TEXTS}|{BACKEND_REASON}|{LOADED_HERE}",
 )
 
@@ -148,8 +147,8 @@ ON_PURPOSE: dict[tuple[str, str], Purpose] = {
     ),
     ("broken", "index"): BROKEN_INDEX,
     ("broken", "index over gRPC"): BROKEN_INDEX,
-    ("broken", "index of ready models"): Purpose(f"{INPUT_TWICE}; {NO_GPU}; {WARM_UP}", LOADED_HERE),
-    ("broken", "statistics"): Purpose(f"{INPUT_TWICE}; {NO_GPU}; {WARM_UP}", LOADED_HERE),
+    ("broken", "index of ready models"): Purpose(f"{INPUT_TWICE}; {NO_GPU}", LOADED_HERE),
+    ("broken", "statistics"): Purpose(f"{INPUT_TWICE}; {NO_GPU}", LOADED_HERE),
     ("broken_on_demand", "index after the loads"): BROKEN_INDEX,
     ("broken_on_demand", "load unknown_backend"): Purpose(INSTALLED, TEXT),
     **{
@@ -196,7 +195,7 @@ ON_PURPOSE: dict[tuple[str, str], Purpose] = {
             ("broken", "infer of {}"),
             ("broken_on_demand", "load {}"),
         )
-        for model, reason in (("input_twice", INPUT_TWICE), ("instances_on_gpu", NO_GPU), ("warmup_fails", WARM_UP))
+        for model, reason in (("input_twice", INPUT_TWICE), ("instances_on_gpu", NO_GPU))
     },
     ("response_cache", "equal of an ensemble"): Purpose(CACHED_WHOLE, r"body: 'parameters' unexpected .*"),
     ("response_cache", "same values in another shape"): Purpose(CACHE_KEY, r"body\.outputs\[.*"),

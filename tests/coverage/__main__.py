@@ -143,8 +143,7 @@ def _versions() -> str:
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """End by Ctrl-C or SIGTERM at once: what is done is kept, what runs is ended with all that it started."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except KeyboardInterrupt:
@@ -152,6 +151,9 @@ def _interruptible() -> Iterator[None]:
             _end_group(process)
         print("interrupted: --resume goes on", file=sys.stderr)
         os._exit(130)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _parser() -> argparse.ArgumentParser:

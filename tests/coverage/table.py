@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from tests.coverage.outcome import ENGINES, Deployed, Outcome
+from tests.coverage.outcome import ENGINES, Outcome
 
 _HEAD = """# Coverage
 
@@ -105,18 +105,19 @@ def _table(rows: Sequence[Outcome]) -> list[str]:
     for row in rows:
         architecture = f"{row.architecture} (trained weights)" if row.real else row.architecture
         second = "generate" if row.generates and row.ensemble.state == "equal" else _STATES[row.ensemble.state]
-        engines = [_engine(row.ensemble, engine) for engine in ENGINES]
+        engines = [_engine(row, engine) for engine in ENGINES]
         cells = [row.task, architecture, _STATES[row.pipeline.state], second, *engines, _difference(row)]
         lines.append(f"| {' | '.join([*cells, '; '.join(reasons(row))])} |".replace("|  |", "| |"))
     return lines
 
 
-def _engine(deployed: Deployed, engine: str) -> str:
-    if engine not in deployed.engines:
-        return "-"
-    if deployed.engines[engine] != "equal":
+def _engine(row: Outcome, engine: str) -> str:
+    found = row.ensemble
+    if engine not in found.engines:
+        return "no" if found.state == "pipeline" and not row.generates else "-"
+    if found.engines[engine] != "equal":
         return "no"
-    return "**yes**" if engine in deployed.chosen.values() else "yes"
+    return "**yes**" if engine in found.chosen.values() else "yes"
 
 
 def _difference(row: Outcome) -> str:

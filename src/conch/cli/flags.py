@@ -158,7 +158,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("log-info", _LOGGING, _B, True, "log information"),
     Flag("log-warning", _LOGGING, _B, True, "log warnings"),
     Flag("log-error", _LOGGING, _B, True, "log errors"),
-    Flag("log-format", _LOGGING, _S, "default", "format of log lines", choices=("default", "ISO8601")),
+    Flag("log-format", _LOGGING, _S, "default", "format of log lines", choices=("default", "ISO8601", "json")),
     Flag("log-file", _LOGGING, _S, "", "file to log to; the console when empty"),
     Flag("trace-config", _TRACE, _K, "",
          "<setting>=<value> (level, rate, count, mode), triton,<setting>=<value> (file, log-frequency) or "

@@ -99,7 +99,7 @@ class ModelView(Protocol):
 
 
 #: What `LogSettings.log_format` may be.
-LOG_FORMATS = ("default", "ISO8601")
+LOG_FORMATS = ("default", "ISO8601", "json")
 
 
 class LogSettings(msgspec.Struct, frozen=True):

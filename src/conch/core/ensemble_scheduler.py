@@ -355,6 +355,7 @@ class EnsembleScheduler:
         logger.debug(
             "ensemble '%s', request id '%s': %.0f us; steps from..to us: %s",
             self._name, request.id, (now_ns - run.pending.enqueued_ns) / 1000, steps,
+            extra={"request_id": request.id},
         )  # fmt: skip
 
 

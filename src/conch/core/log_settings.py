@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -64,10 +65,11 @@ class LogControl:
         return settings.log_verbose_level > 0
 
 
-class TritonFormatter(logging.Formatter):
-    """Triton's two log formats: `I0102 03:04:05.678901 PID file.py:7] "text"` and the ISO8601 one.
+class LogFormatter(logging.Formatter):
+    """Triton's two log formats, `I0102 03:04:05.678901 PID file.py:7] "text"` and the ISO8601 one, and JSON.
 
-    A record of a model's own process carries the attribute `instance` (its instance name), put before the text.
+    A record of a model's own process carries the attribute `instance` (its instance name), put before the text; one
+    about a request may carry `request_id`, which JSON tells on its own.
     """
 
     def __init__(self, control: LogControl) -> None:
@@ -75,7 +77,9 @@ class TritonFormatter(logging.Formatter):
         self._control = control
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record as one line, followed by its traceback if it has one."""
+        """One record as one line, followed by its traceback if it has one (in JSON within the line)."""
+        if self._control.settings.log_format == "json":
+            return self._json(record)
         moment = datetime.fromtimestamp(record.created, tz=UTC)
         letter = {"WARNING": "W", "ERROR": "E", "CRITICAL": "E"}.get(record.levelname, "I")
         if self._control.settings.log_format == "ISO8601":
@@ -90,6 +94,23 @@ class TritonFormatter(logging.Formatter):
             line += "\n" + self.formatException(record.exc_info)
         return line
 
+    def _json(self, record: logging.LogRecord) -> str:
+        fields: dict[str, object] = {
+            "time": f"{datetime.fromtimestamp(record.created, tz=UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
+            "level": "VERBOSE" if record.levelno < logging.INFO else record.levelname,
+            "message": record.getMessage(),
+            "logger": record.name,
+            "file": record.filename,
+            "line": record.lineno,
+            "process": record.process,
+        }
+        for name in ("instance", "request_id"):
+            if value := getattr(record, name, ""):
+                fields[name] = value
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(fields, ensure_ascii=False)
+
 
 def install(settings: LogSettings) -> LogControl:
     """Send the records of the `conch` loggers to standard error, or to `settings.log_file`, in Triton's format.
@@ -100,7 +121,7 @@ def install(settings: LogSettings) -> LogControl:
     control = LogControl(settings)
     handler: logging.Handler
     handler = logging.FileHandler(settings.log_file, encoding="utf-8") if settings.log_file else logging.StreamHandler()
-    handler.setFormatter(TritonFormatter(control))
+    handler.setFormatter(LogFormatter(control))
     handler.addFilter(control.lets_pass)
     root = logging.getLogger("conch")
     for old in root.handlers[:]:

@@ -20,7 +20,7 @@ from conch.core.queue import Pending, RequestFuture
 from conch.core.scheduling import MakeScheduling
 from conch.core.stats import ModelStats
 from conch.core.traced_future import TracedFuture
-from conch.core.validation import RequestRules, reshape_dims
+from conch.core.validation import CheckedRequest, RequestRules, reshape_dims
 from conch.errors import InternalError
 from conch.inference import InferRequest, InferResponse
 from conch.tensor import Tensor
@@ -75,6 +75,8 @@ class Model:
             RejectedError, UnavailableError: it cannot be queued.
         """
         checked = self._rules.check(request)
+        if request.id and logger.isEnabledFor(logging.DEBUG):
+            self._log(checked)
         now_ns = self._clock.monotonic_ns()
         trace = request.trace
         future = RequestFuture(loop=self._loop) if trace is None else self._traced(checked.request, trace, now_ns)
@@ -89,6 +91,12 @@ class Model:
             )
         )
         return future
+
+    def _log(self, checked: CheckedRequest) -> None:
+        request_id = checked.request.id
+        text = "model '%s' version %d: request id '%s', batch size %d"
+        details = (self.config.name, self.version, request_id, checked.batch_size)
+        logger.debug(text, *details, extra={"request_id": request_id})
 
     def _traced(self, request: InferRequest, trace: RequestTrace, now_ns: int) -> RequestFuture:
         trace.at("REQUEST_START", now_ns)

@@ -80,7 +80,7 @@ class Pending:
         taker: the scheduler, where the model may answer the request by itself.
         again: of an iterative sequence, what is executed instead when the model asks for another execution.
         arrived_ns: when the client's request came; before `enqueued_ns` where it waited elsewhere first.
-        started_ns: when it was handed to an instance; set together with `taker`.
+        started_ns: when it was handed to an instance; set together with `taker`, or once the execution has failed.
         uncounted: it only fills a place in a batch and is in no statistics.
         progress: set from the first such response on.
     """

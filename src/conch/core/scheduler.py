@@ -288,6 +288,7 @@ class Scheduler:
         longest = longest_of([pending.lengths for pending in batch]) if padding is not None else ()
         for pending, output in zip(batch, result.outputs, strict=True):
             if pending.progress is not None or not isinstance(output, Output):
+                pending.started_ns = started_ns
                 self._leave(pending, output, compute)
                 continue
             try:
@@ -315,6 +316,7 @@ class Scheduler:
         else:
             self._idle.append(worker)
         for pending in batch:
+            pending.started_ns = started_ns
             self._leave(pending, error, compute)
         if len(self._queue) and self._idle:
             self._dispatch()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from conch.config.trace_options import TraceOptions
 from conch.errors import UnavailableError
 from conch.trace import RequestTrace
+
+#: How long one export may take, retries included; a collector that is away delays the end of the server by that.
+_EXPORT_S = 5.0
 
 _SPAN_MOMENTS = ("REQUEST_START", "QUEUE_START", "REQUEST_END")
 _COMPUTE_MOMENTS = ("COMPUTE_START", "COMPUTE_INPUT_END", "COMPUTE_OUTPUT_START", "COMPUTE_END")
@@ -21,13 +25,13 @@ class OtlpSink:
     the spans of the requests that it is made of.
 
     Args:
-        make_exporter: makes the SDK's exporter of that address; None for OTLP over HTTP.
+        make_exporter: makes the SDK's exporter to a URL; None for OTLP over HTTP.
 
     Raises:
         UnavailableError: the SDK is not installed.
     """
 
-    def __init__(self, options: TraceOptions, make_exporter: Callable[[str], Any] | None = None) -> None:
+    def __init__(self, options: TraceOptions, make_exporter: Callable[..., Any] | None = None) -> None:
         try:
             from opentelemetry import trace as api
             from opentelemetry.sdk.resources import Resource
@@ -38,7 +42,7 @@ class OtlpSink:
             if make_exporter is None:
                 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-                make_exporter = OTLPSpanExporter
+                make_exporter = partial(OTLPSpanExporter, timeout=_EXPORT_S)
         except ImportError as error:
             raise UnavailableError(
                 f"tracing in mode opentelemetry needs the OpenTelemetry SDK ({error}); try: pip install 'conch[otel]'"
@@ -48,7 +52,7 @@ class OtlpSink:
         resource = Resource.create({"service.name": "conch", **options.resource})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         batch: dict[str, Any] = dict(options.batch)
-        self._provider.add_span_processor(BatchSpanProcessor(make_exporter(options.url), **batch))
+        self._provider.add_span_processor(BatchSpanProcessor(make_exporter(endpoint=options.url), **batch))
         self._tracer = self._provider.get_tracer("conch")
 
     def write(self, traces: Sequence[RequestTrace], numbered: bool) -> None:

@@ -166,8 +166,14 @@ class Tracing:
         for sampler in (self._sampler, *self._samplers.values()):
             sampler.retire()
         self.active = False
-        if self._sink is not None:
-            await asyncio.to_thread(self._sink.close)
+        if self._sink is None:
+            return
+        try:
+            closing = asyncio.get_running_loop().run_in_executor(None, self._sink.close)
+        except RuntimeError:  # the interpreter is ending and lends no thread any more: nobody else is kept waiting
+            self._sink.close()
+        else:
+            await closing
 
     def _check(self, settings: TraceSettings) -> None:
         problem = ""

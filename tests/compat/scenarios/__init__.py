@@ -21,6 +21,7 @@ from . import (
     model_errors,
     python_backend,
     queues,
+    rates,
     response_cache,
     restricted,
     sequences,
@@ -32,6 +33,7 @@ from . import (
 )
 
 DEFAULT = ServerSpec("default", "main")
+RATES = ("--rate-limit=execution_count", "--rate-limit-resource=R1:4")
 ON_DEMAND = ("--model-control-mode=explicit",)
 KEEP_ON = ("--exit-on-error=false",)
 BROKEN_ON_DEMAND = ServerSpec("ensembles_on_demand", "ensembles_broken", ON_DEMAND)
@@ -88,4 +90,5 @@ GROUPS: list[Group] = [
     Group("sequence_statistics", ServerSpec("sequence_statistics", "sequences"), sequences.STATISTICS),
     Group("sequences_refused", ServerSpec("sequences_refused", "sequences_broken", ON_DEMAND), sequences.REFUSED),
     Group("warmups", ServerSpec("warmups", "warmups", ON_DEMAND), warmups.WARM_UP),
+    Group("rates", ServerSpec("rates", "rated", (*ON_DEMAND, *RATES)), rates.RATES),
 ]

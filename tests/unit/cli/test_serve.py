@@ -107,7 +107,7 @@ def test_backend_setting_of_another_form_is_refused(text: str) -> None:
         ),
         ([REPOSITORY, "--allow-http=0", "--allow-grpc=0"], "the server could not be reached"),
         ([REPOSITORY, "--http-port=9", "--grpc-port=9"], "--grpc-port and --http-port must differ, both are 9"),
-        ([REPOSITORY, "--rate-limit=execution_count"], "the rate limiter is not available yet; leave the flag out"),
+        ([REPOSITORY, "--rate-limit-resource=R1"], "--rate-limit-resource expects <name>:<count> or"),
         ([REPOSITORY, "--cache-config=local"], "--cache-config: expected <cache name>,<setting>=<value>, got 'local'"),
         ([REPOSITORY, "--response-cache-byte-size=many"], "--response-cache-byte-size expects an integer, got 'many'"),
         (
@@ -174,7 +174,7 @@ def test_flags_of_later_capabilities_are_refused(flag: Any) -> None:
         _read(REPOSITORY, f"--{flag.name}={other}")
 
 
-@pytest.mark.parametrize("arguments", [["--rate-limit=off"]])
+@pytest.mark.parametrize("arguments", [["--model-namespacing=false"]])
 def test_later_flag_that_says_what_holds_anyway_is_accepted(arguments: list[str]) -> None:
     assert _read(REPOSITORY, *arguments) == (ServeOptions(model_repository=(Path("models"),)), [])
 

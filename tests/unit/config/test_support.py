@@ -35,10 +35,10 @@ def test_field_of_an_unknown_path_has_no_support() -> None:
 
 def test_fields_are_found_below_lists_and_maps() -> None:
     message = parse(
-        'instance_group { host_policy: "h" } instance_group { host_policy: "i" rate_limiter { priority: 1 } } '
+        'instance_group { host_policy: "h" } instance_group { host_policy: "i" secondary_devices { device_id: 1 } } '
         "dynamic_batching { priority_queue_policy { key: 1 value { max_queue_size: 1 } } }"
     )
-    assert fields_with(message, Status.IGNORED) == ["instance_group.host_policy", "instance_group.rate_limiter"]
+    assert fields_with(message, Status.IGNORED) == ["instance_group.host_policy", "instance_group.secondary_devices"]
 
 
 def test_fields_at_their_default_are_not_set() -> None:

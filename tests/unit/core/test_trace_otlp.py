@@ -36,7 +36,7 @@ def test_a_request_is_a_span_with_the_spans_of_its_models_in_it() -> None:
     memory = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter")
     exporter = memory.InMemorySpanExporter()
     options = TraceOptions(mode="opentelemetry", resource={"service.name": "probe"})
-    sink = OtlpSink(options, lambda url: exporter)
+    sink = OtlpSink(options, lambda endpoint: exporter)
     sink.write([ensemble_request()], numbered=False)
     sink.close()
     spans: dict[str, Any] = {span.name: span for span in exporter.get_finished_spans()}

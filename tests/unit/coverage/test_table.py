@@ -74,7 +74,7 @@ def test_row_of_a_generator_has_no_engines() -> None:
 def test_row_that_fell_back_says_why_in_one_line() -> None:
     ensemble = Deployed("pipeline", reason="two networks | or\nmore `calls`")
     cells = row(table.page([outcome("reading.odd", ensemble)], "x 1"), "odd")
-    assert cells == ["reading", "odd", "yes", "no", "-", "-", "-", "1e-06", r"two networks \| or more 'calls'"]
+    assert cells == ["reading", "odd", "yes", "no", "no", "no", "no", "1e-06", r"two networks \| or more 'calls'"]
 
 
 def test_long_reasons_are_cut() -> None:

@@ -103,21 +103,21 @@ def decode_responses(responses: Sequence[Any], arena: ReaderArena) -> list[Outpu
     for response in responses:
         if type(response) is int:
             decoded.append(_UNANSWERED[response])
+            continue
+        code, content, parameters = response
+        if code is not None:
+            decoded.append(BackendError(content, CODES[code]))
         else:
-            decoded.append(_decode_response(response, views, arena))
+            decoded.append(Output(_decode_tensors(content, views, arena), parameters or _NO_PARAMETERS))
     return decoded
 
 
 def decode_response(response: Any, arena: ReaderArena) -> Output | ConchError:
     """A response that came alone; raises as `decode_responses`."""
-    return _decode_response(response, {}, arena)
-
-
-def _decode_response(response: Any, views: dict[int, np.ndarray], arena: ReaderArena) -> Output | ConchError:
-    code, content, parameters = response
-    if code is not None:
-        return BackendError(content, CODES[code])
-    return Output(_decode_tensors(content, views, arena), parameters or _NO_PARAMETERS)
+    [decoded] = decode_responses((response,), arena)
+    if isinstance(decoded, Unanswered):
+        raise TypeError(f"no response: {response!r}")
+    return decoded
 
 
 def decode_tensors(content: Sequence[Any], arena: ReaderArena) -> tuple[Tensor, ...]:

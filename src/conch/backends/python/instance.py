@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
-from conch.backend_api import BatchResult, InstanceSpec, ResponseSink, Unanswered
+from conch.backend_api import BatchResult, InstanceSpec, ResponseSink
 from conch.backends.python.batch import decode_response, decode_responses, encode_requests
 from conch.backends.python.environment import Launch
 from conch.backends.python.memory import InputArena, write
@@ -188,10 +188,14 @@ class PythonInstance:
         if len(responses) != count:
             raise ValueError(f"{len(responses)} responses to {count} requests")
         outputs = decode_responses(responses, self._outputs)
-        if Unanswered.OPEN in outputs or Unanswered.RESCHEDULED in outputs:
-            assert self._process is not None
-            self._process.calls_channel.drain()  # what was answered before
-        self._replies.end(outputs)
+        for response in responses:
+            if type(response) is int:
+                assert self._process is not None
+                self._process.calls_channel.drain()  # what was answered before
+                self._replies.end(outputs)
+                break
+        else:
+            self._replies.abandon()
         now_ns = time.monotonic_ns()
         return BatchResult(outputs, start_ns - started_ns, end_ns - start_ns, now_ns - end_ns)
 

@@ -289,7 +289,9 @@ def _replayed(captured: Captured, fields: Sequence[str], hidden: set[str] | None
         model.forward = lambda *arguments, outputs=outputs, **keywords: next(outputs)
         try:
             with torch.inference_mode():
-                made = [pipe._forward(_hollow(copy.copy(each), hidden or set())) for each in encoded]
+                made = [
+                    pipe._forward(_hollow(copy.copy(each), hidden or set()), **pipe._forward_params) for each in encoded
+                ]
                 result = pipe.postprocess(made if captured.cuts else made[0], **pipe._postprocess_params)
             results.append(repr(_comparable(result)))
         except Exception:  # whatever a postprocess raises that lacks what it reads

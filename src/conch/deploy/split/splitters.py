@@ -30,6 +30,7 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
     "keypoint-matching": ("generic:whole_pipeline",),
     **dict.fromkeys(("text-generation", "image-text-to-text", "any-to-any"), ("generation:generation",)),
     "automatic-speech-recognition": ("generation:generation", "generic:whole_pipeline"),
+    **dict.fromkeys(("table-question-answering", "text-to-audio"), ("generic:whole_pipeline",)),
     "document-question-answering": ("generic:whole_pipeline",),
     "zero-shot-object-detection": ("generic:whole_pipeline",),
     "zero-shot-image-classification": ("dual:zero_shot_image_classification",),

@@ -148,6 +148,24 @@ def answers(found: list[dict[str, Any]]) -> Outputs:
     }
 
 
+def cells(result: dict[str, Any]) -> Outputs:
+    """What table-question-answering answered."""
+    return {
+        "answer": [result["answer"]],
+        "cells": result.get("cells", []),
+        "coordinates": np.array(result.get("coordinates", []), np.int64).reshape(-1, 2),
+        "aggregator": [result.get("aggregator", "")],
+        "json": to_json(result),
+    }
+
+
+def speech(result: dict[str, Any]) -> Outputs:
+    """What text-to-audio said, in one channel."""
+    audio = np.asarray(result["audio"], np.float32)
+    mono = audio if audio.ndim < 2 else audio.mean(axis=0)
+    return {"audio": mono.reshape(-1), "sampling_rate": [result["sampling_rate"]]}
+
+
 def generated(records: list[dict[str, Any]]) -> Outputs:
     """What a pipeline of texts returned: of a conversation, `generated_text` holds the answer alone."""
     texts = [record["generated_text"] for record in records]
@@ -176,6 +194,8 @@ RESULTS: dict[str, Callable[[Any], Outputs]] = {
     "automatic-speech-recognition": transcript,
     "zero-shot-object-detection": boxes,
     "document-question-answering": answers,
+    "table-question-answering": cells,
+    "text-to-audio": speech,
     "text-generation": generated,
     "image-text-to-text": generated,
     "any-to-any": generated,

@@ -13,9 +13,19 @@ from typing import Any
 
 from hf_serving import Outputs, Row, Settings, answer, stage_parameters
 from light_generation import decode_prompt, media_arguments, pipeline_parameters
-from light_inputs import image_pair, labelled_image, one_audio, one_document, one_image, one_text, one_video, video_file
+from light_inputs import (
+    image_pair,
+    labelled_image,
+    one_audio,
+    one_document,
+    one_image,
+    one_table,
+    one_text,
+    one_video,
+    video_file,
+)
 from light_serving import as_array, stack
-from pipeline_shell import chat_class, load_shell, split_tensors
+from pipeline_shell import chat_class, load_shell, pandas_table, split_tensors
 from transformers.pipelines.base import ChunkPipeline
 
 PROMPTS = ("text-generation", "image-text-to-text", "any-to-any")
@@ -45,6 +55,7 @@ class TritonPythonModel:
             "automatic-speech-recognition": self.decode_sound,
             "zero-shot-object-detection": decode_labelled_image,
             "document-question-answering": one_document,
+            "table-question-answering": decode_table,
             **dict.fromkeys(PROMPTS, self.decode_prompt),
         }
         reads_images = self.pipe._load_image_processor is not False
@@ -90,6 +101,11 @@ class TritonPythonModel:
 def decode_text(row: Row) -> str | dict[str, str]:
     text = one_text(row["text"])
     return {"text": text, "text_pair": one_text(row["text_pair"])} if "text_pair" in row else text
+
+
+def decode_table(row: Row) -> dict[str, Any]:
+    question = one_table(row)
+    return {**question, "table": pandas_table(question["table"])}
 
 
 def decode_labelled_image(row: Row) -> dict[str, Any]:

@@ -90,6 +90,8 @@ def split_tensors(value: Any, names: Mapping[str, Any]) -> tuple[dict[str, torch
         if isinstance(value, Mapping):
             kind = "features" if isinstance(value, (BatchFeature, transformers.BatchEncoding)) else "dict"
             return {"@": kind, "items": [[key, encode(each, key)] for key, each in value.items()]}
+        if type(value).__name__ == "DataFrame":
+            return {"@": "table", "columns": value.to_dict("list")}
         if type(value).__name__ == "Chat":
             return {"@": "chat", "messages": encode(value.messages)}
         if isinstance(value, (list, tuple)):
@@ -108,6 +110,13 @@ def pack(array: np.ndarray) -> dict[str, Any]:
 def unpack(packed: dict[str, Any]) -> np.ndarray:
     flat = np.frombuffer(base64.b64decode(packed["data"]), packed["dtype"])
     return flat.reshape(packed["shape"]).copy()
+
+
+def pandas_table(columns: dict[str, list[str]]) -> Any:
+    """What pipelines take a table as."""
+    import pandas  # needed for tables alone
+
+    return pandas.DataFrame(columns)
 
 
 def chat_class(pipe: Any) -> Any:
@@ -147,6 +156,7 @@ def join_tensors(pipe: Any, context: str, tensors: Mapping[str, np.ndarray]) -> 
         "features": lambda value: BatchFeature({key: decode(each) for key, each in value["items"]}),
         "dict": lambda value: {key: decode(each) for key, each in value["items"]},
         "chat": lambda value: chat_class(pipe)(decode(value["messages"])),
+        "table": lambda value: pandas_table(value["columns"]),
         "list": lambda value: decode(value["items"]),
         "tuple": lambda value: tuple(decode(value["items"])),
     }

@@ -32,7 +32,7 @@ class Caller:
         """Send a request to the model it names."""
         outgoing = Outgoing(self._pool)
         tensors = outgoing.add(request.inputs(), None)
-        if outgoing.has_large:
+        if outgoing.large:
             server().poll()  # segments may have been released
             outgoing.place()
         wire = (

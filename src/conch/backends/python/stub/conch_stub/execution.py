@@ -51,12 +51,17 @@ class Executor:
         self._pool.release(released)
         if place is not None:
             self._map_inputs(place)
+        execution = Execution(number, self._decoupled, self._pool)
         try:
-            responses, start_ns, end_ns = self._respond(model, wire_requests, place is not None, number)
+            responses, start_ns, end_ns = self._respond(model, wire_requests, place is not None, execution)
         except BaseException:
             # The traceback refers to the inputs, and who knows what else does: the server forgets the segment too.
             self._segment = None
+            for sender in execution.senders or ():  # the error of their requests is that of the batch
+                sender._close()
             raise
+        finally:
+            execution.senders = None
         # Arrays over shared memory refer to the segment. Where the model still holds one, the server must not reuse
         # that memory; the model keeps it for as long as it likes.
         kept = place is not None and self._references() > self._references_at_rest
@@ -74,23 +79,11 @@ class Executor:
         return sys.getrefcount(self._segment)
 
     def _respond(
-        self, model: Any, wire_requests: tuple[Any, ...], uses_segment: bool, number: int
+        self, model: Any, wire_requests: tuple[Any, ...], uses_segment: bool, execution: Execution
     ) -> tuple[tuple[Any, ...], int, int]:
         segment = self._segment if uses_segment else None
-        execution = Execution(number, self._decoupled, self._pool)
         requests = [received_request(wire, segment, execution, position) for position, wire in enumerate(wire_requests)]
         own = tuple(requests)  # the model may change its list
-        try:
-            return self._execute(model, requests, own, execution)
-        except BaseException:
-            for request in own:  # their error is that of the batch
-                if request._reply is not None:
-                    request._reply.closed = True
-            raise
-
-    def _execute(
-        self, model: Any, requests: list[InferenceRequest], own: Sequence[InferenceRequest], execution: Execution
-    ) -> tuple[tuple[Any, ...], int, int]:
         start_ns = time.monotonic_ns()
         responses = model.execute(requests)
         if hasattr(responses, "__await__"):
@@ -114,8 +107,8 @@ class Executor:
                 "Number of InferenceResponse objects do not match the number of InferenceRequest objects. "
                 f"InferenceRequest(s) size is:{len(own)}, and InferenceResponse(s) size is:{len(responses)}"
             )
-        if execution.has_replies:
-            _close_replies(own, responses)
+        if execution.senders or execution.reschedules:
+            _check_returned(own, responses)
         return self._encode(responses, own, execution), start_ns, end_ns
 
     def _event_loop(self) -> asyncio.AbstractEventLoop:
@@ -157,18 +150,13 @@ class Executor:
                     "Expected an 'InferenceResponse' object in the execute function return list, found type "
                     f"'{type(response)}'."
                 )
-            if request._release_flags == _RESCHEDULE:
-                raise TritonModelException(
-                    "Expected a None object in the execute function return list for reschduled request, found type "
-                    f"'{type(response)}'."
-                )
             error = response._error
             if error is not None:
                 encoded.append((int(error._code), error._message, None))
                 continue
             tensors = outgoing.add(response._tensors, request._outputs)
             encoded.append((None, tensors, response._parameters))
-        if outgoing.has_large:
+        if outgoing.large:
             outgoing.place()
         return tuple(encoded)
 
@@ -177,21 +165,27 @@ async def _finished(awaitable: Any) -> Any:
     return await awaitable
 
 
+def _reschedules(request: InferenceRequest) -> bool:
+    return getattr(request, "_release_flags", 1) == _RESCHEDULE
+
+
 def _unanswered(request: InferenceRequest, execution: Execution) -> int:
     """What becomes of a request for which `execute` returned nothing."""
-    if request._release_flags == _RESCHEDULE:
-        if request._reply is not None:
-            request._reply.closed = True
+    sender = request._get_sender(execution)
+    if _reschedules(request):
+        sender._close()
         return RESCHEDULED
-    request._get_reply(execution)  # when the model lets go of it too, the request is over
-    return LEFT_OPEN
+    return LEFT_OPEN  # when the model lets go of the sender, too, the request is over
 
 
-def _close_replies(requests: Sequence[InferenceRequest], responses: list[Any]) -> None:
-    """What `execute` returned is the last response to a request; there may be one in all."""
+def _check_returned(requests: Sequence[InferenceRequest], responses: list[Any]) -> None:
+    """Whether a list goes together with senders that were used and requests that are rescheduled."""
     for request, response in zip(requests, responses):  # noqa: B905
-        reply = request._reply
-        if reply is not None and response is not None:
-            with reply.lock:
-                reply.check(True)
-                reply.closed = True
+        if response is not None and _reschedules(request):
+            raise TritonModelException(
+                "Expected a None object in the execute function return list for reschduled request, found type "
+                f"'{type(response)}'."
+            )
+        sender = getattr(request, "_sender", None)
+        if sender is not None:
+            sender._close_with(response is not None)

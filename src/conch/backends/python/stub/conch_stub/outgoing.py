@@ -15,14 +15,17 @@ class Outgoing:
 
     Args:
         pool: where large ones go.
+
+    Attributes:
+        large: those that `place` has to put there: message, position in it, data.
     """
 
-    __slots__ = ("_inline_bytes", "_large", "_pool")
+    __slots__ = ("_inline_bytes", "_pool", "large")
 
     def __init__(self, pool: SegmentPool) -> None:
         self._pool = pool
         self._inline_bytes = 0
-        self._large: list[tuple[list[Any], int, Any]] = []
+        self.large: list[tuple[list[Any], int, Any]] = []
 
     def add(self, tensors: Iterable[Tensor], wanted: Any) -> list[Any]:
         """The wire form of the wanted ones (None: of all); complete once `place` was called."""
@@ -33,23 +36,18 @@ class Outgoing:
             data = wire_data(tensor)
             size = len(data) if type(data) is bytes else data.nbytes
             if size > INLINE_TENSOR_BYTES or self._inline_bytes + size > INLINE_MESSAGE_BYTES:
-                self._large.append((encoded, len(encoded), data))
+                self.large.append((encoded, len(encoded), data))
             else:
                 self._inline_bytes += size
             encoded.append((tensor._name, tensor._datatype, tensor._shape, data))
         return encoded
 
-    @property
-    def has_large(self) -> bool:
-        """Whether `place` has anything to do."""
-        return bool(self._large)
-
     def place(self) -> None:
         """Copy the large tensors (there are some) into one shared segment and put their places into the message."""
-        sizes = [len(data) if type(data) is bytes else data.nbytes for _, _, data in self._large]
+        sizes = [len(data) if type(data) is bytes else data.nbytes for _, _, data in self.large]
         segment = self._pool.take(sum(aligned(size) for size in sizes))
         start = 0
-        for (tensors, position, data), size in zip(self._large, sizes):  # noqa: B905 (strict= is of Python 3.10)
+        for (tensors, position, data), size in zip(self.large, sizes):  # noqa: B905 (strict= is of Python 3.10)
             if size:
                 segment[start : start + size] = data if type(data) is bytes else memoryview(data).cast("B")
             name, datatype, shape, _ = tensors[position]

@@ -8,7 +8,7 @@ from typing import Any
 
 from . import bls
 from .errors import TritonError, TritonModelException
-from .sender import Execution, InferenceResponseSender, Reply
+from .sender import Execution, InferenceResponseSender
 from .tensor import Tensor, received
 
 
@@ -42,6 +42,7 @@ class InferenceTrace:
 class InferenceRequest:
     """A request: one the server hands to `execute`, or one a model makes."""
 
+    # _release_flags and _sender are set when the model first uses them.
     __slots__ = (
         "_correlation_id",
         "_execution",
@@ -55,7 +56,6 @@ class InferenceRequest:
         "_position",
         "_preferred_memory",
         "_release_flags",
-        "_reply",
         "_segment",
         "_sender",
         "_timeout",
@@ -103,9 +103,6 @@ class InferenceRequest:
         self._segment: Any = None
         self._execution: Execution | None = None
         self._position = 0
-        self._release_flags = 1
-        self._reply: Reply | None = None
-        self._sender: InferenceResponseSender | None = None
 
     def inputs(self) -> list[Tensor]:
         """The input tensors, the same list at every call."""
@@ -135,6 +132,8 @@ class InferenceRequest:
     def set_release_flags(self, flags: int) -> None:
         """TRITONSERVER_REQUEST_RELEASE_RESCHEDULE has the request executed again, in a later batch."""
         self._release_flags = int(flags)
+        if self._execution is not None:
+            self._execution.reschedules = True
 
     def timeout(self) -> int:
         """The client's timeout in microseconds; 0 for none."""
@@ -165,7 +164,7 @@ class InferenceRequest:
         execution = self._execution
         if execution is None or execution.number < 0:
             return False
-        return self._get_reply(execution).is_cancelled()
+        return self._get_sender(execution).is_cancelled()
 
     def get_response_sender(self) -> InferenceResponseSender:
         """What answers the request beside, or instead of, the list that `execute` returns; the same at every call.
@@ -181,15 +180,13 @@ class InferenceRequest:
                 "get_response_sender: the requests of a model with 'conch.padding' are answered by the list that "
                 "`execute` returns"
             )
-        if self._sender is None:
-            self._sender = InferenceResponseSender(self._get_reply(execution))
-        return self._sender
+        return self._get_sender(execution)
 
-    def _get_reply(self, execution: Execution) -> Reply:
-        reply = self._reply
-        if reply is None:
-            reply = self._reply = Reply(execution, self._position, self._outputs)
-        return reply
+    def _get_sender(self, execution: Execution) -> InferenceResponseSender:
+        sender: InferenceResponseSender | None = getattr(self, "_sender", None)
+        if sender is None:
+            sender = self._sender = InferenceResponseSender(execution, self._position, self._outputs)
+        return sender
 
     def exec(self, decoupled: bool = False) -> Any:
         """Send it to the model it names and wait for the response; with `decoupled`, for an iterator over responses.
@@ -247,9 +244,6 @@ def received_request(wire: tuple[Any, ...], segment: Any, execution: Execution, 
     request._trace = None
     request._execution = execution
     request._position = position
-    request._release_flags = 1
-    request._reply = None
-    request._sender = None
     return request
 
 

@@ -49,9 +49,7 @@ class TritonPythonModel:
 
 def inference_request(model, numbers, inputs="IN", outputs=("OUT",), **fields):
     tensors = [pb_utils.Tensor(inputs, np.array(numbers, dtype=np.int32))]
-    return pb_utils.InferenceRequest(
-        model_name=model, inputs=tensors, requested_output_names=list(outputs), **fields
-    )
+    return pb_utils.InferenceRequest(model_name=model, inputs=tensors, requested_output_names=list(outputs), **fields)
 
 
 def told(response):
