@@ -109,12 +109,13 @@ def run_case(case: Case, limit_s: float) -> Outcome:
                 ended = f"it took more than {limit_s:.0f} s"
             finally:
                 _end_group(process)
-        if written.is_file():
-            text = written.read_text(encoding="utf-8").replace(scratch, "...")
-            return msgspec.json.decode(text, type=Outcome)
         lines = (directory / "log").read_text(errors="replace").replace(scratch, "...").strip().splitlines() or [""]
         failed = Deployed("failed", reason=f"{ended}: {lines[-1]}")
-        return Outcome(case.name, case.task, case.architecture, failed, failed, case.real is not None)
+        if not written.is_file():
+            return Outcome(case.name, case.task, case.architecture, failed, failed, case.real is not None)
+        text = written.read_text(encoding="utf-8").replace(scratch, "...")
+        found = msgspec.json.decode(text, type=Outcome)
+        return found if process.returncode == 0 else msgspec.structs.replace(found, ensemble=failed)
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

@@ -10,10 +10,12 @@ import argparse
 import asyncio
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import transformers
+from msgspec.structs import replace
 
 from conch.app import loaded_models
 from conch.deploy.checkpoint import Checkpoint
@@ -29,8 +31,12 @@ from tests.coverage.outcome import ENGINES, Deployed, Outcome
 _TOLERANCE = TOLERANCE["float32"]
 
 
-def run(name: str, directory: Path, *, real: bool) -> Outcome:
-    """Deploy one checkpoint by both approaches and tell what became of it."""
+def run(name: str, directory: Path, *, real: bool, keep: Callable[[Outcome], None]) -> Outcome:
+    """Deploy one checkpoint by both approaches and tell what became of it.
+
+    Args:
+        keep: given what is known so far, in case the process does not survive the rest.
+    """
     begin = time.monotonic()
     if real:
         source, architecture = directory / name, name
@@ -44,9 +50,10 @@ def run(name: str, directory: Path, *, real: bool) -> Outcome:
         missing = Deployed("missing", reason=f"transformers needs {', '.join(absent)} for it")
         return Outcome(name, task, architecture, missing, missing, real)
     pipeline = deployed(name, task, source, directory, "pipeline")
+    so_far = Outcome(name, task, architecture, pipeline, Deployed("failed"), real, generates(source, task))
+    keep(so_far)
     ensemble = deployed(name, task, source, directory, "ensemble")
-    seconds = round(time.monotonic() - begin, 1)
-    return Outcome(name, task, architecture, pipeline, ensemble, real, generates(source, task), seconds)
+    return replace(so_far, ensemble=ensemble, seconds=round(time.monotonic() - begin, 1))
 
 
 def deployed(name: str, task: str, source: Path, directory: Path, approach: Approach) -> Deployed:
@@ -125,8 +132,11 @@ def main() -> int:
     parser.add_argument("outcome", type=Path)
     parser.add_argument("--real", action="store_true")
     arguments = parser.parse_args()
-    outcome = run(arguments.name, arguments.directory, real=arguments.real)
-    arguments.outcome.write_bytes(msgspec.json.encode(outcome))
+
+    def keep(outcome: Outcome) -> None:
+        arguments.outcome.write_bytes(msgspec.json.encode(outcome))
+
+    keep(run(arguments.name, arguments.directory, real=arguments.real, keep=keep))
     return 0
 
 

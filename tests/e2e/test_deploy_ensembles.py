@@ -21,9 +21,11 @@ pytest.importorskip("transformers", reason="deploying needs transformers: pip in
 pytest.importorskip("onnxruntime", reason="ensembles need an engine: pip install 'conch[onnxruntime]'")
 
 from conch.app import InferModel, loaded_models
-from conch.deploy.export import ExportOptions
+from conch.deploy import run
+from conch.deploy.export import CannotExport, Exported, ExportOptions, Rejection
 from conch.deploy.family import Family
 from conch.deploy.run import Order, Written, build, check, make, write
+from conch.deploy.split.network import Network
 from conch.deploy.verify import Verification, table
 from conch.errors import ConchError
 from tests.e2e.test_deploy_tasks import ask, differences
@@ -99,7 +101,38 @@ async def answers(written: Written, name: str) -> tuple[Verification, list[Any],
 def test_ensemble_answers_as_the_pipeline(name: str, tmp_path: Path) -> None:
     if absent := checkpoints.missing(name):
         pytest.skip(f"transformers cannot run {name} without {', '.join(absent)}")
-    ordered = order(name, tmp_path)
+    deploy_and_compare(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["audio-classification", "image-classification", "text-classification"])
+def test_what_follows_the_network_may_run_in_python(name: str, tmp_path: Path) -> None:
+    written = deploy_and_compare(name, tmp_path, postprocess="python")
+    assert outputs_of_core(written) == ["logits"]
+
+
+def test_what_follows_the_network_runs_in_python_if_its_export_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = run.export_best
+
+    def refuse_probs(network: Network, *others: Any) -> Exported:
+        if any(spec.name == "probs" for spec in network.outputs):
+            raise CannotExport("core", (Rejection("onnxruntime", "wrong", "output 'probs' differs"),))
+        return export(network, *others)
+
+    monkeypatch.setattr(run, "export_best", refuse_probs)
+    written = deploy_and_compare("image-classification", tmp_path)
+    assert outputs_of_core(written) == ["logits"]
+
+
+def outputs_of_core(written: Written) -> list[str]:
+    assert written.ensemble is not None
+    return [spec.name for spec in written.ensemble.split.part("core").outputs]
+
+
+def deploy_and_compare(name: str, tmp_path: Path, **changes: Any) -> Written:
+    """Deploy an ensemble, have it verify itself, and compare its answers with the library's."""
+    ordered = order(name, tmp_path, **changes)
     planned = make(ordered, say, watch)
     with Family(ordered.repository, planned.plan.name, force=False) as family:
         written = build(ordered, planned, family, say, watch)
@@ -111,6 +144,7 @@ def test_ensemble_answers_as_the_pipeline(name: str, tmp_path: Path) -> None:
     expected = checkpoints.reference(name, tmp_path / "checkpoints" / name)
     assert [differences(name, *pair) for pair in zip(expected, alone, strict=True)] == [[] for _ in alone]
     assert [differences(name, *pair) for pair in zip(expected, together, strict=True)] == [[] for _ in together]
+    return written
 
 
 REQUESTS: dict[str, tuple[dict[str, Any], ...]] = {

@@ -91,9 +91,10 @@ def _add_ensemble_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--target", default="", metavar="triton:YY.MM", help="refuse what that Triton would not load")
     group.add_argument(
         "--postprocess",
-        choices=("graph", "python"),
-        default="graph",
-        help="where softmax and the like run: in the exported network (default) or after it",
+        choices=("auto", "graph", "python"),
+        default="auto",
+        help="where softmax and the like run: in the exported network or after it; auto (default): in the network, "
+        "which is faster, unless its export is wrong",
     )
 
 
@@ -161,7 +162,7 @@ def _order(args: argparse.Namespace) -> Order:
         approach=args.approach,
         choices=choices,
         export=export,
-        fold=args.postprocess == "graph",
+        postprocess=args.postprocess,
         allow_pickle=args.allow_pickle,
         force=args.force,
     )

@@ -23,7 +23,7 @@ from conch.deploy.reference import Reference
 from conch.deploy.render import pipeline_model
 from conch.deploy.source import fetch
 from conch.deploy.split.parts import CannotSplit, CorePart, Split
-from conch.deploy.split.splitters import split
+from conch.deploy.split.splitters import FOLDED, split
 from conch.deploy.split.subject import Subject
 from conch.deploy.tasks import Task, find_task
 from conch.deploy.verify import Cases, Verification, make_cases, verify
@@ -50,7 +50,8 @@ class Order(msgspec.Struct, frozen=True):
         approach: one model that holds the whole pipeline, or an ensemble of its parts.
         choices: how to serve it.
         export: how networks become files of an engine (ensemble).
-        fold: put arithmetic after the network into the exported graph (ensemble).
+        postprocess: where softmax and the like run (ensemble): in the exported graph or after it; "auto" is the graph,
+            which costs no process, unless its export is wrong.
         allow_pickle: load pickled weights.
         force: replace a model of that name and its parts.
     """
@@ -62,7 +63,7 @@ class Order(msgspec.Struct, frozen=True):
     approach: Approach = "pipeline"
     choices: Choices = Choices()
     export: ExportOptions = ExportOptions()
-    fold: bool = True
+    postprocess: Literal["auto", "graph", "python"] = "auto"
     allow_pickle: bool = False
     force: bool = False
 
@@ -202,17 +203,31 @@ def _build_ensemble(
     # The truth and the networks are FP32; other formats are made of them by the export.
     truth = Reference(msgspec.structs.replace(plan, choices=_in_float32(plan.choices)), checkpoint.path)
     watch("splitting", _SHARES["splitting"])
-    subject = Subject(plan, truth.pipe, checkpoint, order.fold)
-    parts = split(subject)
     dtype = options.quantize or (torch_name(options.dtype) if options.dtype else "")
     cases = make_cases(plan, truth, dtype)
+    subject = Subject(plan, truth.pipe, checkpoint, order.postprocess != "python")
+    parts = split(subject)
     part_cases = make_part_cases(parts, subject.network, truth, cases.samples)
-    exported = _export(plan, parts, options, family, say, watch)
+    try:
+        exported = _export(plan, parts, options, family, say, watch)
+    except CannotExport as error:
+        if order.postprocess != "auto" or plan.task.name not in FOLDED or not _is_wrong(error):
+            raise
+        say(f"{error}; trying without what follows the network (--postprocess python)")
+        family.clear()
+        parts = split(msgspec.structs.replace(subject, fold=False))
+        part_cases = make_part_cases(parts, subject.network, truth, cases.samples)
+        exported = _export(plan, parts, options, family, say, watch)
     settled = settle(plan, parts, exported).without_modules()
     watch("writing", _SHARES["writing"])
     family.write(ensemble_files(plan, settled, exported, checkpoint.path), _copying(watch))
     ensemble = Ensemble(settled, exported, part_cases)
     return Written(plan, checkpoint, order.repository / plan.name, family, cases, ensemble)
+
+
+def _is_wrong(error: CannotExport) -> bool:
+    """Whether an engine did run the exported network, and answered otherwise."""
+    return any(each.kind == "wrong" for each in error.rejected)
 
 
 def _export(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.coverage import __main__ as runner
@@ -83,8 +84,14 @@ def test_case_that_hangs_is_ended_with_what_it_started(monkeypatch: pytest.Monke
 
 
 def test_case_s_outcome_is_taken_from_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    import msgspec
-
     text = msgspec.json.encode(DONE).decode()
     stand_in(monkeypatch, f"import sys; open(sys.argv[3], 'w').write({text!r})")
     assert run_case(CASES["two"], limit_s=60) == DONE
+
+
+def test_case_that_dies_half_way_keeps_what_was_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = msgspec.json.encode(DONE).decode()
+    stand_in(monkeypatch, f"import os, sys; open(sys.argv[3], 'w').write({text!r}); os.abort()")
+    found = run_case(CASES["two"], limit_s=60)
+    assert (found.pipeline.state, found.ensemble.state) == ("equal", "failed")
+    assert found.ensemble.reason.startswith("the process ended with -6")

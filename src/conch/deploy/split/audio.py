@@ -10,17 +10,10 @@ import numpy as np
 from conch.deploy.samples import tone
 from conch.deploy.split.audio_processor import light_audio_processor
 from conch.deploy.split.axes import spec_of
-from conch.deploy.split.heads import Classifier, Keyword
-from conch.deploy.split.image import core_part, network_of
+from conch.deploy.split.image import classifying_core
 from conch.deploy.split.parts import PythonPart, Split
-from conch.deploy.split.stages import (
-    ACTIVATION,
-    activation_setting,
-    classify_part,
-    python_part,
-    unpadded_setting,
-)
-from conch.deploy.split.subject import Subject, constants, model_inputs
+from conch.deploy.split.stages import classify_part, python_part, unpadded_setting
+from conch.deploy.split.subject import Subject, model_inputs
 from conch.deploy.tasks import TensorSpec
 
 #: Numbers of the tones of each batch; the first is exported with. Tones of one batch have one length.
@@ -72,10 +65,6 @@ def sound_part(
 
 def audio_classification(subject: Subject) -> Split:
     inputs, samples = sound_inputs(subject.pipe.feature_extractor, subject.model)
-    network = Keyword(subject.model, [spec.name for spec in inputs], constants(subject.model))
-    for number, sample in enumerate(samples):
-        sample[ACTIVATION.name] = np.full((len(sample[inputs[0].name]), 1), (1, 2, 0)[number], np.int32)
-    inputs = (*inputs, ACTIVATION)
-    preprocess = sound_part(subject, inputs, settings=[activation_setting(subject)])
-    core = core_part(network_of(Classifier(network), inputs, ["logits", "probs"], samples))
+    core, settings = classifying_core(subject, inputs, samples)
+    preprocess = sound_part(subject, core.inputs, settings=settings)
     return Split((preprocess, core, classify_part(subject, core.outputs)))

@@ -210,6 +210,8 @@ def classification(subject: Subject) -> Split:
 
 def whole_pipeline(subject: Subject) -> Split:
     """Any pipeline: what it hands on beside tensors travels around the network."""
+    if subject.plan.task.name == "text-to-audio" and getattr(subject.model.config, "num_speakers", 1) > 1:
+        raise CannotSplit("who speaks is chosen by each request, and the exported network would know one voice")
     captured = Captured(subject)
     fields = _fields(captured)
     captured.take_parts(fields)

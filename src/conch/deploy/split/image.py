@@ -11,7 +11,7 @@ from torch import nn
 
 from conch.deploy.samples import draw_image
 from conch.deploy.split.axes import answers, axes_of, spec_of
-from conch.deploy.split.heads import Classifier, Keyword
+from conch.deploy.split.heads import Classifier, Fields, Keyword
 from conch.deploy.split.image_processor import light_image_processor
 from conch.deploy.split.network import Network
 from conch.deploy.split.parts import CorePart, PythonPart, Split
@@ -88,13 +88,23 @@ def pixel_inputs(processor: Any, call: Any, samples_of: Any = image_samples) -> 
 
 def image_classification(subject: Subject) -> Split:
     inputs, samples = pixel_inputs(subject.pipe.image_processor, subject.model)
+    core, settings = classifying_core(subject, inputs, samples)
+    preprocess = image_part(subject, core.inputs, settings=settings)
+    return Split((preprocess, core, classify_part(subject, core.outputs)))
+
+
+def classifying_core(
+    subject: Subject, inputs: Sequence[TensorSpec], samples: Sequence[dict[str, np.ndarray]]
+) -> tuple[CorePart, Sequence[tuple[str, str, str]]]:
+    """A core that makes `logits`, and `probs` if they are folded into the graph; and what the preprocess must know of
+    that: which function the request wants is a tensor then."""
     network = Keyword(subject.model, [spec.name for spec in inputs], constants(subject.model))
+    if not subject.fold:
+        return core_part(network_of(Fields(network, ["logits"]), inputs, ["logits"], samples)), ()
     for number, sample in enumerate(samples):
         sample[ACTIVATION.name] = np.full((len(sample[inputs[0].name]), 1), (1, 2, 0)[number], np.int32)
-    inputs = (*inputs, ACTIVATION)
-    preprocess = image_part(subject, inputs, settings=[activation_setting(subject)])
-    core = core_part(network_of(Classifier(network), inputs, ["logits", "probs"], samples))
-    return Split((preprocess, core, classify_part(subject, core.outputs)))
+    folded = network_of(Classifier(network), (*inputs, ACTIVATION), ["logits", "probs"], samples)
+    return core_part(folded), [activation_setting(subject)]
 
 
 def core_part(network: Network, suffix: str = "core", summary: str = "the network") -> CorePart:

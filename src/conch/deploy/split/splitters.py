@@ -36,6 +36,9 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
     "zero-shot-image-classification": ("dual:zero_shot_image_classification",),
 }
 
+#: Tasks whose softmax or sigmoid may also run after the network, in Python.
+FOLDED = frozenset({"text-classification", "image-classification", "audio-classification"})
+
 
 def split(subject: Subject) -> Split:
     """Break a pipeline apart.

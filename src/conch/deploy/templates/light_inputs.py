@@ -66,7 +66,7 @@ def labelled_image(row: dict[str, np.ndarray]) -> tuple[Image.Image, list[str]]:
     return one_image(row["image"]), all_texts(row["text"])
 
 
-def one_table(row: Row) -> dict[str, Any]:
+def one_table(row: dict[str, np.ndarray]) -> dict[str, Any]:
     """`query` about a `table` (JSON: column -> its cells)."""
     return {"table": json.loads(one_text(row["table"])), "query": one_text(row["query"])}
 

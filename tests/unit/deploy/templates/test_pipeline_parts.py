@@ -21,6 +21,7 @@ pytest.importorskip("transformers")
 PIXELS = {"pixel_values": "TYPE_FP32 3 -1 -1"}
 MASKED_PIXELS = {**PIXELS, "pixel_mask": "TYPE_INT64 -1 -1"}
 TOKENS = dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), "TYPE_INT64 -1")
+TABLE_TOKENS = {**TOKENS, "token_type_ids": "TYPE_INT64 -1 7"}
 
 
 def image_inputs(name: str) -> list[dict[str, np.ndarray]]:
@@ -42,6 +43,14 @@ def sound_inputs(name: str) -> list[dict[str, np.ndarray]]:
     buffer = io.BytesIO()
     soundfile.write(buffer, samples.waveform(0.7), samples.RATE, format="FLAC")
     return [{"audio": file_rows(buffer.getvalue())}]
+
+
+def table_inputs(name: str) -> list[dict[str, np.ndarray]]:
+    pytest.importorskip("pandas")
+    questions = [sample.args[0] for sample in TASKS[name].samples()]
+    return [
+        {"query": text_rows([each["query"]]), "table": text_rows([json.dumps(each["table"])])} for each in questions
+    ]
 
 
 class Case:
@@ -73,6 +82,8 @@ CASES = (
     Case("feature-extraction", TOKENS, text_inputs),
     Case("fill-mask", TOKENS, text_inputs, again=("input_ids",), top_k=4),
     Case("audio-classification", {"input_values": "TYPE_FP32 -1"}, sound_inputs),
+    Case("table-question-answering", TABLE_TOKENS, table_inputs, again=tuple(TABLE_TOKENS)),
+    Case("text-to-audio", dict.fromkeys(("input_ids", "attention_mask"), "TYPE_INT64 -1"), text_inputs),
 )
 
 
