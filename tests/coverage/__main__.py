@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -109,13 +110,17 @@ def run_case(case: Case, limit_s: float) -> Outcome:
                 ended = f"it took more than {limit_s:.0f} s"
             finally:
                 _end_group(process)
-        lines = (directory / "log").read_text(errors="replace").replace(scratch, "...").strip().splitlines() or [""]
+        lines = _without_paths((directory / "log").read_text(errors="replace"), scratch).strip().splitlines() or [""]
         failed = Deployed("failed", reason=f"{ended}: {lines[-1]}")
         if not written.is_file():
             return Outcome(case.name, case.task, case.architecture, failed, failed, case.real is not None)
-        text = written.read_text(encoding="utf-8").replace(scratch, "...")
-        found = msgspec.json.decode(text, type=Outcome)
+        found = msgspec.json.decode(_without_paths(written.read_text(encoding="utf-8"), scratch), type=Outcome)
         return found if process.returncode == 0 else msgspec.structs.replace(found, ensemble=failed)
+
+
+def _without_paths(text: str, scratch: str) -> str:
+    """The text with "..." for what lies in the scratch directory: its name is another one each time."""
+    return re.sub(re.escape(scratch) + r"[\w./-]*", "...", text)
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

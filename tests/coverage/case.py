@@ -23,6 +23,7 @@ from conch.deploy.detect import detect_task
 from conch.deploy.export import Exported
 from conch.deploy.family import Family
 from conch.deploy.run import Approach, Order, Written, build, check, make
+from conch.deploy.tasks import find_task
 from conch.deploy.verify import TOLERANCE, Row, Verification
 from conch.errors import ConchError
 from tests import checkpoints
@@ -44,7 +45,7 @@ def run(name: str, directory: Path, *, real: bool, keep: Callable[[Outcome], Non
         absent = []
     else:
         row = checkpoints.ARCHITECTURES[name]
-        task, architecture, absent = row.task, row.family, checkpoints.missing(name)
+        task, architecture, absent = find_task(row.task).name, row.family, checkpoints.missing(name)
         source = directory if absent else checkpoints.build(name, directory)
     if absent:
         missing = Deployed("missing", reason=f"transformers needs {', '.join(absent)} for it")

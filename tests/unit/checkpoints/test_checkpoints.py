@@ -46,6 +46,7 @@ def test_checkpoint_is_small_and_holds_its_weights_as_safetensors(name: str, dir
 
 @pytest.mark.parametrize("name", checkpoints.ARCHITECTURES)
 @pytest.mark.filterwarnings("ignore:Support for mismatched")  # WavLM, in torch itself
+@pytest.mark.filterwarnings("ignore:Using the model-agnostic default")  # BLIP, of its inner decoder
 def test_library_answers_every_sample_and_not_always_the_same(name: str, directory: Path) -> None:
     answered = answers(name, directory)
 

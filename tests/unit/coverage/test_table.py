@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from conch.deploy.tasks import find_task
 from tests import checkpoints
 from tests.coverage import table
 from tests.coverage.outcome import ENGINES, Deployed, Outcome, read, write
@@ -116,7 +117,7 @@ def test_page_has_a_row_for_every_architecture_and_no_other() -> None:
     """After adding one: make coverage-table ARGS="--resume"."""
     cells = [row[1:3] for row in (line.split("|") for line in PAGE.read_text().splitlines()) if len(row) == 11]
     rows = {(task.strip(), name.strip()) for task, name in cells if "(trained weights)" not in name}
-    known = {(each.task, each.family) for each in checkpoints.ARCHITECTURES.values()}
+    known = {(find_task(each.task).name, each.family) for each in checkpoints.ARCHITECTURES.values()}
     assert rows - {("task", "architecture"), ("---", "---")} == known
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+import signal
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +23,46 @@ FILE = "model.xml"
 
 
 def write_openvino(network: Network, source: OnnxFile, directory: Path, dtype: str) -> Path:
-    """Convert an FP32 file to `directory`/model.xml.
+    """Convert an FP32 file to `directory`/model.xml, in a process of its own: OpenVINO's reader crashes on some files.
 
     Args:
         dtype: "float32"; "float16" for weights of half the size; "int8" for weights of matrix products in 8 bits.
             Smaller weights are unpacked when they are used: the CPU computes in FP32.
 
     Raises:
-        Exception: whatever the converter raises.
+        RuntimeError: the file could not be converted; the text is the converter's.
     """
-    openvino = _library()
     directory.mkdir(parents=True, exist_ok=True)
+    names = [[spec.name for spec in specs] for specs in (network.inputs, network.outputs)]
+    order = json.dumps([str(source.path), str(directory / FILE), *names, dtype])
+    command = [sys.executable, "-P", "-c", f"from {__name__} import main; main()", order]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode < 0:
+        raise RuntimeError(f"OpenVINO's converter crashed ({signal.Signals(-done.returncode).name})")
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip() or f"OpenVINO's converter ended with {done.returncode}")
+    return directory / FILE
+
+
+def main() -> None:
+    """The process that converts; its argument is what `convert` takes, as JSON."""
+    try:
+        convert(*json.loads(sys.argv[1]))
+    except Exception as error:
+        sys.exit(str(error))
+
+
+def convert(source: str, target: str, inputs: Sequence[str], outputs: Sequence[str], dtype: str) -> None:
+    """What `write_openvino` does, here; raises whatever the converter raises."""
+    openvino = _library()
     with quiet():
-        model = openvino.Core().read_model(str(source.path))
-        _name_tensors(model, network)
+        model = openvino.Core().read_model(source)
+        for ports, names in ((model.inputs, inputs), (model.outputs, outputs)):
+            _name_tensors(ports, set(names))
         if dtype == "int8":
             nncf = require("nncf")
             model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
-        openvino.save_model(model, str(directory / FILE), compress_to_fp16=dtype == "float16")
-    return directory / FILE
+        openvino.save_model(model, target, compress_to_fp16=dtype == "float16")
 
 
 def _library() -> Any:
@@ -55,13 +79,11 @@ def newest_opset(path: Path) -> int:
     return max(map(int, re.findall(r'version="opset(\d+)"', path.read_text(encoding="utf-8"))), default=1)
 
 
-def _name_tensors(model: Any, network: Network) -> None:
+def _name_tensors(ports: Iterable[Any], wanted: set[str]) -> None:
     """Leave the network's names only: a tensor has a set of names, and which of them is "any" is anyone's guess."""
-    for ports, specs in ((model.inputs, network.inputs), (model.outputs, network.outputs)):
-        wanted = {spec.name for spec in specs}
-        for port in ports:
-            if names := port.get_names() & wanted:
-                port.get_tensor().set_names(names)
+    for port in ports:
+        if names := port.get_names() & wanted:
+            port.get_tensor().set_names(names)
 
 
 class OpenVinoRunner:
