@@ -86,6 +86,7 @@ def _texts(shapes: dict[str, Sequence[Any]], tokenizer_file: Path) -> list[Feed]
             ids[row, : len(tokens)] = tokens
             mask[row, : len(tokens)] = 1
         every = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        every["normalize"] = np.ones((len(group), 1), bool)
         feeds.append({name: every[name] for name in shapes})
     return feeds
 

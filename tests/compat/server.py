@@ -63,8 +63,8 @@ class RunningServer:
 
 #: Shared memory objects that requests name, and what they hold when the server starts.
 SHARED_MEMORY = {
-    "/conch-compat-in": struct.pack("<16i", *range(16)) + struct.pack("<16i", *[1] * 16),
-    "/conch-compat-out": bytes(128),
+    "/wire-compat-in": struct.pack("<16i", *range(16)) + struct.pack("<16i", *[1] * 16),
+    "/wire-compat-out": bytes(128),
 }
 
 

@@ -111,11 +111,11 @@ def test_yaml_blocks_parse(fence: Fence) -> None:
 
 
 def test_make_targets_named_anywhere_exist() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {
         target
         for document in DOCUMENTS
-        for target in re.findall(r"(?:^|`)make ([a-z]+)", document.read_text(), re.MULTILINE)
+        for target in re.findall(r"(?:^|`)make ([a-z-]+)", document.read_text(), re.MULTILINE)
     }
     assert "run" in named
     assert named <= targets

@@ -122,7 +122,7 @@ ASK = {"http": ask_http, "grpc": ask_grpc}
     [
         (1, "500", "INTERNAL", "boom in execute"),
         (2, "500", "INTERNAL", "Number of InferenceResponse objects do not match"),
-        (3, "500", "INTERNAL", "None"),
+        (3, "500", "INTERNAL", "without sending the final response"),
         (4, "500", "INTERNAL", "InferenceResponse"),
         (5, "500", "INTERNAL", "Stub process 'commanded_0' is not healthy."),
         (6, "503", "UNAVAILABLE", "did not end within 2 s; its process was killed"),

@@ -109,7 +109,7 @@ def test_a_directory_with_nothing_but_the_model_is_described(server: ServerProce
 def test_the_log_tells_engine_provider_and_threads(server: ServerProcess) -> None:
     log = server.log_text()
     assert "model 'onnxruntime' version 1: onnxruntime " in log
-    assert "CPUExecutionProvider, 2 instances x " in log
+    assert "CPUExecutionProvider, 2 instances that share a session and its " in log
     assert "model 'openvino' version 1: openvino " in log
     assert "model 'pytorch' version 1: torch " in log
 

@@ -53,7 +53,7 @@ def test_the_local_cache_behaves_as_a_list_of_the_most_recently_used(
 
 
 _names = st.text(max_size=3)
-_values = st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False), _names)
+_values = st.one_of(st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), _names)
 _tensors = st.builds(
     lambda name, datatype, shape, data: Tensor(name, datatype, tuple(shape), data),
     _names,

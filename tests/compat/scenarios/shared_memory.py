@@ -8,7 +8,7 @@ from ..messages import GrpcRequest, HttpRequest, Scenario
 from .build import COUNT, ONES, base64_text, get, infer, int32, post, rpc, scenarios, tensor
 
 SYSTEM, CUDA = "/v2/systemsharedmemory", "/v2/cudasharedmemory"
-IN, OUT = "/conch-compat-in", "/conch-compat-out"
+IN, OUT = "/wire-compat-in", "/wire-compat-out"
 FIRST = {"shared_memory_region": "in", "shared_memory_byte_size": 64}
 SECOND = {**FIRST, "shared_memory_offset": 64}
 ANSWER = {"shared_memory_region": "out", "shared_memory_byte_size": 64}
@@ -65,7 +65,7 @@ def _without(parameters: dict[str, Any], name: str) -> dict[str, Any]:
 HTTP: list[Scenario] = scenarios(
     nothing_registered=get(f"{SYSTEM}/status"),
     status_of_an_unknown_region=get(f"{SYSTEM}/region/zz/status"),
-    register_an_object_that_is_not_there=register("in", key="/conch-compat-none", offset=0, byte_size=64),
+    register_an_object_that_is_not_there=register("in", key="/wire-compat-none", offset=0, byte_size=64),
     register_a_path=register("in", key="/../../etc/passwd", byte_size=64),
     register_without_size=register("in", key=IN, offset=0),
     register_without_key=register("in", offset=0, byte_size=64),
@@ -119,7 +119,7 @@ GRPC: list[Scenario] = scenarios(
     grpc_status_of_one=rpc("SystemSharedMemoryStatus", {"name": "out"}),
     grpc_status_of_an_unknown_region=rpc("SystemSharedMemoryStatus", {"name": "zz"}),
     grpc_register_an_object_that_is_not_there=rpc(
-        "SystemSharedMemoryRegister", {"name": "none", "key": "/conch-compat-none", "byte_size": 64}
+        "SystemSharedMemoryRegister", {"name": "none", "key": "/wire-compat-none", "byte_size": 64}
     ),
     grpc_register_again=rpc("SystemSharedMemoryRegister", {"name": "in", "key": IN, "byte_size": 128}),
     grpc_inputs_in_place=called(FIRST),

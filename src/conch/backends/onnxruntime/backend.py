@@ -143,10 +143,12 @@ def _summary(version: str, spec: InstanceSpec, plan: SessionPlan, providers: lis
     if plan.global_threads:
         threads = "the threads of the process's global pool"
     else:
-        count = 1 + (plan.intra_op_threads - 1) // instances
-        threads = f"{count} {'thread' if count == 1 else 'threads'}"
-    shared = " on one session" if instances > 1 else ""
+        threads = f"{plan.intra_op_threads} {'thread' if plan.intra_op_threads == 1 else 'threads'}"
+    if instances > 1:
+        layout = f"{instances} instances that share a session and its {threads}"
+    else:
+        layout = f"1 instance x {threads}"
     return (
         f"model '{spec.config.name}' version {spec.source.version}: onnxruntime {version}, {', '.join(providers)}, "
-        f"{instances} {'instance' if instances == 1 else 'instances'} x {threads}{shared}"
+        f"{layout}"
     )

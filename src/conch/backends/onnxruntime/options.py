@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from conch.backend_api import InstanceSpec
-from conch.backends.cores import competing_instances, threads_per_instance
+from conch.backends.cores import available_cores, threads_per_instance
 from conch.backends.onnxruntime.providers import Provider
 from conch.backends.parameters import bool_of, int_of
 from conch.config.schema import ModelConfig
@@ -102,13 +102,12 @@ def _intra_op_threads(config: ModelConfig, shared: bool) -> int:
     """The size of a session's pool.
 
     Each instance's own thread takes part in its run. Instances that share a session share the other threads of its
-    pool: it holds as many as if each had brought its share.
+    pool, too: a run that is alone uses all cores, runs side by side divide them among themselves.
     """
     explicit = int_of(config.parameters, "intra_op_thread_count", 0)
     if explicit:
         return explicit
-    threads = threads_per_instance(config)
-    return competing_instances(config) * (threads - 1) + 1 if shared else threads
+    return available_cores() if shared else threads_per_instance(config)
 
 
 def _library(spec: InstanceSpec, name: str) -> str:

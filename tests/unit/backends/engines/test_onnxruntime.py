@@ -514,7 +514,7 @@ def test_instances_on_the_cpu_share_one_session_until_the_last_closes(
         with caplog.at_level(logging.INFO):
             instances = await asyncio.gather(*(backend.load(spec_of(source, config, index)) for index in range(3)))
         assert caplog.text.count("model 'm' version 1: onnxruntime ") == 1
-        assert "CPUExecutionProvider, 3 instances x " in caplog.text
+        assert "CPUExecutionProvider, 3 instances that share a session and its " in caplog.text
         results = await asyncio.gather(*(each.execute([fp32([n])]) for n, each in enumerate(instances)))
         assert [arrays_of(result)[0]["y"].tolist() for result in results] == [[[0]], [[-1]], [[-2]]]
         await instances[0].close()
