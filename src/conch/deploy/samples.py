@@ -5,6 +5,8 @@ Several a task, of unequal size, so that batching and padding are verified too.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import io
 import json
 import tempfile
@@ -135,10 +137,18 @@ def _image_pair(plan: Plan, pipe: Any, index: int) -> Sample:
     return Sample({"image": image_array(plan, *pair)}, (pair,))
 
 
+@functools.cache
+def _video_directory() -> Path:
+    """Where videos lie, which the pipeline reads from files; gone with the process."""
+    directory = tempfile.TemporaryDirectory(prefix="conch-video-")
+    atexit.register(directory.cleanup)
+    return Path(directory.name)
+
+
 def _video(plan: Plan, pipe: Any, index: int) -> Sample:
     av = require("av", "av")
     frames = 2 * int(getattr(pipe.model.config, "num_frames", 8))
-    path = Path(tempfile.mkdtemp(prefix="conch-video-")) / f"{index}.mp4"
+    path = _video_directory() / f"{index}.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=8)
         stream.width, stream.height, stream.pix_fmt = *_IMAGE_SIZES[index], "yuv420p"

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from conch.backend_api import InstanceSpec
-from conch.backends.cores import available_cores, threads_per_instance
+from conch.backends import cores
 from conch.backends.onnxruntime.providers import Provider
 from conch.backends.parameters import bool_of, int_of
 from conch.config.schema import ModelConfig
@@ -107,7 +107,7 @@ def _intra_op_threads(config: ModelConfig, shared: bool) -> int:
     explicit = int_of(config.parameters, "intra_op_thread_count", 0)
     if explicit:
         return explicit
-    return available_cores() if shared else threads_per_instance(config)
+    return cores.available_cores() if shared else cores.threads_per_instance(config)
 
 
 def _library(spec: InstanceSpec, name: str) -> str:

@@ -40,17 +40,14 @@ def parameter(key: str, value: str) -> str:
 # Threads
 
 
-@pytest.mark.parametrize(
-    ("count", "pool"), [(1, 4), (2, 3), (4, 1), (8, 1)], ids=["alone", "two of two threads", "four of one", "too many"]
-)
-def test_cores_are_divided_by_the_instances(count: int, pool: int) -> None:
-    """The callers' own threads count: two instances and a pool of 3 (one caller and two helpers) are four threads."""
-    assert plan(f"instance_group {{ count: {count} kind: KIND_CPU }}").intra_op_threads == pool
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_instances_that_share_a_session_share_a_pool_as_large_as_the_cores(count: int) -> None:
+    assert plan(f"instance_group {{ count: {count} kind: KIND_CPU }}").intra_op_threads == 4
 
 
 def test_all_groups_of_the_model_compete_but_passive_ones() -> None:
     groups = "instance_group { count: 1 kind: KIND_CPU } " * 2 + "instance_group { count: 5 passive: true }"
-    assert plan(groups).intra_op_threads == 3
+    assert plan(groups + parameter("share_session_between_instances", "0")).intra_op_threads == 2
 
 
 def test_sessions_of_their_own_get_their_share_of_threads() -> None:
