@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from conch.backend_api import BatchResult, Output
+from conch.backends.ragged import batch_input, scatter
 from conch.config.schema import ModelConfig, ModelInput, ModelOutput
 from conch.errors import BackendError, Code, ConchError
 from conch.inference import InferRequest, Parameter
@@ -51,6 +52,8 @@ class BatchRunner:
         self._inputs = config.input
         self._outputs = config.output
         self._names = tuple(output.name for output in config.output)
+        self._batch_inputs = config.batch_input
+        self._scattered = {name: entry.source_input for entry in config.batch_output for name in entry.target_name}
         self._engine = engine
 
     def run(self, requests: Sequence[InferRequest]) -> BatchResult:
@@ -78,7 +81,7 @@ class BatchRunner:
         except Exception as error:  # every framework has exceptions of its own, and models can raise anything
             raise BackendError(f"{type(self._engine).__name__} execute failure: {error}") from error
         ended_ns = time.monotonic_ns()
-        columns = [self._scatter(spec, array, sizes) for spec, array in zip(wanted, answers, strict=True)]
+        columns = [self._take_apart(spec, array, requests, sizes) for spec, array in zip(wanted, answers, strict=True)]
         outputs = [Output(tensors, _NO_PARAMETERS) for tensors in zip(*columns, strict=True)]
         if not columns:
             outputs = [Output((), _NO_PARAMETERS) for _ in requests]
@@ -104,6 +107,9 @@ class BatchRunner:
                 self._check_batch_sizes(spec, tensors, sizes)
             whole = flatten(tensors) if ragged else concatenate(tensors)
             arrays[spec.name] = _aligned(whole.as_numpy())
+        for entry in self._batch_inputs:
+            made = batch_input(entry, _sources(requests, entry.source_input), batching=self._batching)
+            arrays.update(dict.fromkeys(entry.target_name, made))
         return arrays
 
     def _check_batch_sizes(self, spec: ModelInput, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
@@ -124,13 +130,18 @@ class BatchRunner:
             return self._outputs
         return [output for output in self._outputs if output.name in asked]
 
-    def _scatter(self, spec: ModelOutput, array: np.ndarray, sizes: Sequence[int]) -> list[Tensor]:
+    def _take_apart(
+        self, spec: ModelOutput, array: np.ndarray, requests: Sequence[InferRequest], sizes: Sequence[int]
+    ) -> list[Tensor]:
         """An output's array as one tensor a request, over the array's own memory."""
         if array.dtype != spec.data_type.dtype and not (spec.data_type is DataType.BYTES and array.dtype.kind in "OSU"):
             raise BackendError(
                 f"unexpected datatype {_config_name(array)} for inference output '{spec.name}', expecting "
                 f"{spec.data_type.config_name}"
             )
+        source = self._scattered.get(spec.name)
+        if source is not None:
+            return self._scatter(spec, array, _sources(requests, source))
         total = sum(sizes)
         if self._batching and (not array.shape or array.shape[0] != total):
             raise BackendError(
@@ -139,6 +150,29 @@ class BatchRunner:
             )
         tensor = Tensor.from_numpy(spec.name, array, spec.data_type)
         return split(tensor, sizes) if self._batching else [tensor]
+
+    def _scatter(self, spec: ModelOutput, array: np.ndarray, sources: Sequence[Tensor]) -> list[Tensor]:
+        whole = Tensor.from_numpy(spec.name, array, spec.data_type)
+        try:
+            return scatter(spec, whole, sources, batching=self._batching)
+        except ValueError as error:
+            raise BackendError(f"failed to split outputs of model '{self._model}' in responses: {error}") from error
+
+
+def _sources(requests: Sequence[InferRequest], name: str) -> list[Tensor]:
+    """An input of every request that others are made of.
+
+    Raises:
+        BackendError: a request left it out.
+    """
+    tensors = [tensor for request in requests if (tensor := request.input(name)) is not None]
+    if len(tensors) != len(requests):
+        raise BackendError(
+            f"input '{name}' tells of the batch, so every request must have it; {len(requests) - len(tensors)} of "
+            f"{len(requests)} do not",
+            Code.INVALID_ARG,
+        )
+    return tensors
 
 
 def _aligned(array: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from conch.config import pbtxt
+from conch.config.batch_tensors import engine_inputs, target_names
 from conch.config.proto import ModelConfigMessage, pb
 from conch.config.schema import ModelConfig, ModelInput, ModelOutput
 from conch.config.sequences import tensor_names
@@ -63,7 +64,7 @@ def complete(config: ModelConfig, signature: Signature, default_max_batch_size: 
     message.CopyFrom(config.message)
     _complete_batching(message, signature, default_max_batch_size)
     first = 1 if message.max_batch_size > 0 else 0
-    internal = tensor_names(message)
+    internal = tensor_names(message) | target_names(message)
     if not message.input:
         for tensor in signature.inputs:
             if tensor.name not in internal:
@@ -114,7 +115,8 @@ def check(config: ModelConfig, signature: Signature) -> None:
     Raises:
         InvalidArgumentError: they do not fit; the text names the tensor and both sides.
     """
-    required = sum(not spec.optional for spec in config.input)
+    made = engine_inputs(config)[len(config.input) :]
+    required = sum(not spec.optional for spec in config.input) + len(made)
     if required != len(signature.inputs):
         raise InvalidArgumentError(
             f"unable to load model '{config.name}', configuration expects {required} inputs, model provides "
@@ -128,14 +130,31 @@ def check(config: ModelConfig, signature: Signature) -> None:
                 "support batching"
             )
         _check_tensor(config, spec, inputs, "input")
+    for spec in made:
+        _check_made(config, spec, inputs)
     outputs = {tensor.name: tensor for tensor in signature.outputs}
+    scattered = {name for entry in config.batch_output for name in entry.target_name}
     for output in config.output:
-        _check_tensor(config, output, outputs, "output")
+        if output.name in scattered:
+            _found(config, output, outputs, "output")  # the model's shape is that of the batch, not of one request
+        else:
+            _check_tensor(config, output, outputs, "output")
 
 
-def _check_tensor(
+def _check_made(config: ModelConfig, spec: ModelInput, tensors: Mapping[str, ModelTensor]) -> None:
+    """An input made of a batch: its sizes are known with each batch only."""
+    tensor = _found(config, spec, tensors, "input")
+    if tensor.shape is not None and len(tensor.shape) != len(spec.dims):
+        raise InvalidArgumentError(
+            f"unable to load model '{config.name}', batch input '{spec.name}' has {len(spec.dims)} dimension(s), the "
+            f"model expects shape {_shape(tensor.shape)}"
+        )
+
+
+def _found(
     config: ModelConfig, spec: ModelInput | ModelOutput, tensors: Mapping[str, ModelTensor], direction: str
-) -> None:
+) -> ModelTensor:
+    """The model's tensor of that name and datatype."""
     tensor = tensors.get(spec.name)
     if tensor is None:
         raise InvalidArgumentError(
@@ -147,6 +166,13 @@ def _check_tensor(
             f"unable to load model '{config.name}', configuration expects datatype {spec.data_type.config_name} for "
             f"{direction} '{spec.name}', model provides {tensor.datatype.config_name}"
         )
+    return tensor
+
+
+def _check_tensor(
+    config: ModelConfig, spec: ModelInput | ModelOutput, tensors: Mapping[str, ModelTensor], direction: str
+) -> None:
+    tensor = _found(config, spec, tensors, direction)
     dims = spec.dims if spec.reshape is None else spec.reshape
     if isinstance(spec, ModelInput) and spec.allow_ragged_batch and config.max_batch_size:
         if tensor.shape is not None and tensor.shape != (-1,):

@@ -9,6 +9,7 @@ import re
 from google.protobuf import json_format, text_format
 
 from conch.config import schema
+from conch.config.batch_tensors import batch_inputs, batch_outputs
 from conch.config.proto import ConfigPart, ModelConfigMessage, pb
 from conch.config.sequences import sequence_batching
 from conch.config.support import field_paths
@@ -95,6 +96,8 @@ def from_message(message: ModelConfigMessage) -> schema.ModelConfig:
         ensemble_scheduling=ensemble,
         sequence_batching=sequence_batching(kept) if kept.HasField("sequence_batching") else None,
         model_warmup=tuple(map(_warm_up, kept.model_warmup)),
+        batch_input=batch_inputs(kept),
+        batch_output=batch_outputs(kept),
     )
 
 

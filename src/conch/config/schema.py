@@ -7,6 +7,7 @@ part that the server acts on. Whoever changes a configuration changes a copy of 
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 
 import msgspec
@@ -34,6 +35,42 @@ class ModelOutput(msgspec.Struct, frozen=True):
     dims: tuple[int, ...]
     reshape: tuple[int, ...] | None = None
     label_filename: str = ""
+
+
+class BatchInputKind(enum.Enum):
+    """What an input made of a batch tells of its source, named as in model_config.proto.
+
+    Attributes:
+        ELEMENT_COUNT: elements, one entry a request.
+        ACCUMULATED_ELEMENT_COUNT: elements of this request and those before it.
+        ACCUMULATED_ELEMENT_COUNT_WITH_ZERO: the same after a first entry of 0.
+        MAX_ELEMENT_COUNT_AS_SHAPE: zeros, as many as the largest request has elements.
+        ITEM_SHAPE: the shape without the batch dimension, one row an inference.
+        ITEM_SHAPE_FLATTEN: the same in one dimension.
+    """
+
+    ELEMENT_COUNT = "BATCH_ELEMENT_COUNT"
+    ACCUMULATED_ELEMENT_COUNT = "BATCH_ACCUMULATED_ELEMENT_COUNT"
+    ACCUMULATED_ELEMENT_COUNT_WITH_ZERO = "BATCH_ACCUMULATED_ELEMENT_COUNT_WITH_ZERO"
+    MAX_ELEMENT_COUNT_AS_SHAPE = "BATCH_MAX_ELEMENT_COUNT_AS_SHAPE"
+    ITEM_SHAPE = "BATCH_ITEM_SHAPE"
+    ITEM_SHAPE_FLATTEN = "BATCH_ITEM_SHAPE_FLATTEN"
+
+
+class BatchInput(msgspec.Struct, frozen=True):
+    """An input (the same under several names) that tells the model of an input of a batch's requests."""
+
+    kind: BatchInputKind
+    target_name: tuple[str, ...]
+    data_type: DataType
+    source_input: str
+
+
+class BatchOutput(msgspec.Struct, frozen=True):
+    """Outputs whose elements lie one request after the other, each with the sizes of its request's `source_input`."""
+
+    target_name: tuple[str, ...]
+    source_input: str
 
 
 class VersionPolicy(msgspec.Struct, frozen=True):
@@ -198,6 +235,8 @@ class ModelConfig(msgspec.Struct, frozen=True):
         max_batch_size: 0 for a model whose tensors have no batch dimension.
         dynamic_batching: None for the direct scheduler.
         sequence_batching: None for a model whose requests have nothing to do with each other.
+        batch_input: inputs of the model that are made of a batch, not given by requests; framework backends have them.
+        batch_output: outputs that are taken apart along an input of the requests.
         parameters: `parameters { key value { string_value } }` flattened.
         decoupled: model_transaction_policy.decoupled.
         response_cache: response_cache.enable.
@@ -221,3 +260,5 @@ class ModelConfig(msgspec.Struct, frozen=True):
     ensemble_scheduling: EnsembleScheduling | None = None
     sequence_batching: SequenceBatching | None = None
     model_warmup: tuple[WarmUp, ...] = ()
+    batch_input: tuple[BatchInput, ...] = ()
+    batch_output: tuple[BatchOutput, ...] = ()

@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 
+from conch.config.batch_tensors import batch_tensor_problems
 from conch.config.padding import PADDING, has_effect, padding_problems
 from conch.config.proto import ConfigPart, ModelConfigMessage, pb
 from conch.config.schema import ModelConfig
@@ -27,6 +28,9 @@ BACKEND_BY_PLATFORM = {
     "onnxruntime_onnx": "onnxruntime",
     "pytorch_libtorch": "pytorch",
 }
+
+#: Backends that join the requests of a batch themselves.
+FRAMEWORK_BACKENDS = frozenset({"onnxruntime", "openvino", "pytorch"})
 
 
 def validate(config: ModelConfig) -> None:
@@ -86,6 +90,12 @@ def ignored(message: ModelConfigMessage) -> list[str]:
     batching = message.dynamic_batching
     if message.HasField("dynamic_batching") and message.max_batch_size == 0:
         notes.append("'dynamic_batching' forms no batches since 'max_batch_size' is 0")
+    if message.backend not in FRAMEWORK_BACKENDS:
+        for field in ("batch_input", "batch_output"):
+            if getattr(message, field):
+                notes.append(
+                    f"'{field}' is ignored (models of backend '{message.backend}' get the tensors of each request)"
+                )
     if batching.priority_levels == 0 and (batching.default_priority_level or batching.priority_queue_policy):
         notes.append("'dynamic_batching' has priority settings that are ignored since 'priority_levels' is 0")
     return notes
@@ -205,7 +215,14 @@ _POLLED_RULES: tuple[_Rule, ...] = (
     sequence_problems,
     _response_cache,
 )
-_RULES: tuple[_Rule, ...] = (*_POLLED_RULES, state_problems, _warm_up, _instance_groups, _refused_fields)
+_RULES: tuple[_Rule, ...] = (
+    *_POLLED_RULES,
+    state_problems,
+    batch_tensor_problems,
+    _warm_up,
+    _instance_groups,
+    _refused_fields,
+)
 
 
 def _tensor_rules(message: ModelConfigMessage, complete: bool) -> Iterator[str]:

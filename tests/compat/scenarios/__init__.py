@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..messages import Group, ServerSpec
 from . import (
+    batch_tensors,
     control,
     ensembles,
     generate,
@@ -90,5 +91,6 @@ GROUPS: list[Group] = [
     Group("sequence_statistics", ServerSpec("sequence_statistics", "sequences"), sequences.STATISTICS),
     Group("sequences_refused", ServerSpec("sequences_refused", "sequences_broken", ON_DEMAND), sequences.REFUSED),
     Group("warmups", ServerSpec("warmups", "warmups", ON_DEMAND), warmups.WARM_UP),
+    Group("batch_tensors", ServerSpec("batch_tensors", "batch_tensors", ON_DEMAND), batch_tensors.LOADS),
     Group("rates", ServerSpec("rates", "rated", (*ON_DEMAND, *RATES)), rates.RATES),
 ]

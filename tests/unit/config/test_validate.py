@@ -128,10 +128,6 @@ BATCHING = "max_batch_size: 4 dynamic_batching { %s }"
             HEAD + 'model_repository_agents { agents { name: "checksum" } }',
             "'model_repository_agents' cannot be used for m: repository agents are not available",
         ),
-        (
-            HEAD + 'batch_input { kind: BATCH_ELEMENT_COUNT target_name: "X" }',
-            "'batch_input' cannot be used for m: inputs computed from a batch are not available yet",
-        ),
     ],
 )  # fmt: skip
 def test_broken_rule_is_the_only_violation_found(text: str, expected: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from conch.backends.openvino.options import CompilePlan
 from conch.backends.signature import ModelTensor, Signature
 from conch.backends.views import writable_view
+from conch.config.batch_tensors import engine_inputs
 from conch.config.schema import ModelConfig
 from conch.errors import BackendError, Code, InvalidArgumentError, UnsupportedError
 from conch.tensor import DataType
@@ -78,7 +79,7 @@ def prepare(openvino: Any, model: Any, config: ModelConfig, plan: CompilePlan) -
     Raises:
         InvalidArgumentError: the model cannot be given that shape.
     """
-    preferred = {spec.name for spec in config.input} | {spec.name for spec in config.output}
+    preferred = {spec.name for spec in engine_inputs(config)} | {spec.name for spec in config.output}
     signature = read_signature(model, preferred)
     shapes = _new_shapes(signature, config, plan)
     if shapes:

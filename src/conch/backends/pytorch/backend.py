@@ -19,6 +19,7 @@ from conch.backends.pytorch.program import Program, find_model, load_program
 from conch.backends.sharing import Shared
 from conch.backends.signature import Signature, check, complete, is_complete
 from conch.backends.threaded import ThreadedInstance
+from conch.config.batch_tensors import engine_inputs
 from conch.config.schema import ModelConfig
 from conch.errors import InvalidArgumentError
 
@@ -115,7 +116,7 @@ def _apply(torch: Any, plan: RunPlan) -> None:
 def _load(torch: Any, spec: InstanceSpec, plan: RunPlan) -> _Loaded:
     config = spec.config
     path = find_model(spec.source.version_directory, config.default_model_filename)
-    program = load_program(torch, path, [each.name for each in config.input], plan.device)
+    program = load_program(torch, path, [each.name for each in engine_inputs(config)], plan.device)
     if program.signature is not None and _same_names(config, program.signature):
         check(config, program.signature)
     instances = competing_instances(config)
@@ -130,10 +131,10 @@ def _load(torch: Any, spec: InstanceSpec, plan: RunPlan) -> _Loaded:
 def _same_names(config: ModelConfig, signature: Signature) -> bool:
     """Whether the configuration calls the tensors as the file does, and not by number or order."""
     inputs, outputs = ({tensor.name for tensor in side} for side in (signature.inputs, signature.outputs))
-    return inputs == {spec.name for spec in config.input} and {spec.name for spec in config.output} <= outputs
+    return inputs == {spec.name for spec in engine_inputs(config)} and {spec.name for spec in config.output} <= outputs
 
 
 def _read_file(source: ModelSource, config: ModelConfig) -> Signature | None:
     torch = import_library("torch", "pytorch")
     path = find_model(source.version_directory, config.default_model_filename)
-    return load_program(torch, path, [each.name for each in config.input], "cpu").signature
+    return load_program(torch, path, [each.name for each in engine_inputs(config)], "cpu").signature

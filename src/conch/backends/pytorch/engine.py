@@ -12,6 +12,7 @@ from conch.backends.pytorch.naming import input_positions, output_positions
 from conch.backends.pytorch.options import RunPlan
 from conch.backends.pytorch.program import Program, last_line
 from conch.backends.views import writable_view
+from conch.config.batch_tensors import engine_inputs
 from conch.config.schema import ModelConfig
 from conch.errors import BackendError, Code, ConchError
 from conch.tensor import DataType
@@ -34,12 +35,12 @@ class TorchEngine:
         self._program: Program | None = program
         self._plan = plan
         self._release = release
-        inputs = [spec.name for spec in config.input]
+        inputs = [spec.name for spec in engine_inputs(config)]
         outputs = [spec.name for spec in config.output]
         positions = input_positions(config.name, inputs, program.arguments)
         self._inputs = dict(zip(inputs, positions, strict=True))
         self._outputs = dict(zip(outputs, output_positions(config.name, outputs), strict=True))
-        self._datatypes = {spec.name: spec.data_type for spec in config.input}
+        self._datatypes = {spec.name: spec.data_type for spec in engine_inputs(config)}
         self._output_dims = {spec.name: spec.dims for spec in config.output} if not config.max_batch_size else {}
 
     def run(self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> Sequence[np.ndarray]:

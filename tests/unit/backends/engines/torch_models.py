@@ -69,3 +69,8 @@ class Exported(torch.nn.Module):
         more: Dict[str, torch.Tensor],  # noqa: UP006
     ) -> Dict[str, torch.Tensor]:  # noqa: UP006
         return {"hidden": ids * mask + more["bias"], "total": ids.sum(1, keepdim=True)}
+
+
+class NegationWithEnds(torch.nn.Module):
+    def forward(self, x: torch.Tensor, n: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:  # noqa: UP006
+        return -x, n.unsqueeze(1)
