@@ -7,6 +7,7 @@ time, also while a model reads it, and only the client knows when it is free aga
 from __future__ import annotations
 
 import _posixshmem  # type: ignore[import-not-found]
+import logging
 import mmap
 import os
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ import msgspec
 
 from conch.errors import AlreadyExistsError, InternalError, InvalidArgumentError, NotFoundError, UnsupportedError
 from conch.tensor import Tensor
+
+logger = logging.getLogger(__name__)
 
 
 class Region(msgspec.Struct, frozen=True):
@@ -56,11 +59,7 @@ class SharedMemoryRegions:
             InvalidArgumentError: it has no bytes, or the object is too small for it.
             InternalError: the object cannot be opened or mapped.
         """
-        if not self._allowed:
-            raise UnsupportedError(
-                f"failed to register shared memory region '{region.name}': this server was started with "
-                "--allow-client-shm=false; send the tensors in the request"
-            )
+        self._check_allowed(region.name)
         if region.name in self._regions:
             raise AlreadyExistsError(f"shared memory region '{region.name}' already in manager")
         if not region.byte_size:
@@ -83,6 +82,19 @@ class SharedMemoryRegions:
             os.close(descriptor)
         self._regions[region.name] = (region, mapped)
 
+    def register_cuda(self, name: str) -> None:
+        """Refuse memory of a GPU, as a Triton does that has none: nothing here could open its handle.
+
+        Raises:
+            UnsupportedError: clients may not register any memory.
+            InvalidArgumentError: always otherwise.
+        """
+        self._check_allowed(name)
+        logger.warning(
+            "a client asked for CUDA shared memory (region '%s'): only system shared memory is offered", name
+        )
+        raise InvalidArgumentError("failed to register shared memory region: invalid args")
+
     def status(self, name: str = "") -> Sequence[Region]:
         """One region, or all of them by name.
 
@@ -101,6 +113,13 @@ class SharedMemoryRegions:
             self._regions.pop(name, None)
         else:
             self._regions.clear()
+
+    def _check_allowed(self, name: str) -> None:
+        if not self._allowed:
+            raise UnsupportedError(
+                f"failed to register shared memory region '{name}': this server was started with "
+                "--allow-client-shm=false; send the tensors in the request"
+            )
 
     def view(self, area: Area) -> memoryview:
         """The bytes of an area, in place.

@@ -11,11 +11,17 @@ SYSTEM, CUDA = "/v2/systemsharedmemory", "/v2/cudasharedmemory"
 IN, OUT = "/wire-compat-in", "/wire-compat-out"
 FIRST = {"shared_memory_region": "in", "shared_memory_byte_size": 64}
 SECOND = {**FIRST, "shared_memory_offset": 64}
+#: What a `cudaIpcMemHandle_t` looks like; no device has it.
+HANDLE = base64_text(bytes(64))
 ANSWER = {"shared_memory_region": "out", "shared_memory_byte_size": 64}
 
 
 def register(name: str, **fields: Any) -> HttpRequest:
     return post(f"{SYSTEM}/region/{name}/register", fields)
+
+
+def cuda_register(**fields: Any) -> HttpRequest:
+    return post(f"{CUDA}/region/z/register", {"raw_handle": {"b64": HANDLE}, **fields})
 
 
 def asked(first: dict[str, Any], *outputs: dict[str, Any]) -> HttpRequest:
@@ -166,11 +172,31 @@ GRPC: list[Scenario] = scenarios(
         f"{CUDA}/region/z/register", {"raw_handle": {"b64": "AAAA"}, "device_id": 0, "byte_size": 64}
     ),
     cuda_register_without_handle=post(f"{CUDA}/region/z/register", {}),
+    cuda_register_without_a_device=cuda_register(byte_size=64),
+    cuda_register_a_handle=cuda_register(device_id=0, byte_size=64),
+    cuda_register_with_text_for_a_handle=cuda_register(raw_handle=HANDLE, device_id=0, byte_size=64),
+    cuda_register_with_a_number_for_a_handle=cuda_register(raw_handle={"b64": 5}, device_id=0, byte_size=64),
+    cuda_register_what_is_no_base64=cuda_register(raw_handle={"b64": "*" * 88}, device_id=0, byte_size=64),
+    cuda_register_without_size=cuda_register(device_id=0),
+    cuda_register_with_nothing_but_a_handle=cuda_register(),
+    cuda_register_text_for_a_size=cuda_register(device_id=0, byte_size="64"),
+    cuda_register_a_negative_size=cuda_register(device_id=0, byte_size=-1),
+    cuda_register_text_for_a_device=cuda_register(device_id="0", byte_size=64),
+    cuda_register_a_device_that_is_not_there=cuda_register(device_id=7, byte_size=64),
+    cuda_register_a_negative_device=cuda_register(device_id=-1, byte_size=64),
+    cuda_register_without_a_name=post(f"{CUDA}/register", {"raw_handle": {"b64": HANDLE}}),
+    cuda_register_what_is_no_json=post(f"{CUDA}/region/z/register", "{"),
     cuda_unregister=post(f"{CUDA}/region/z/unregister"),
     cuda_unregister_all=post(f"{CUDA}/unregister"),
     grpc_cuda_status=rpc("CudaSharedMemoryStatus", {}),
     grpc_cuda_status_of_an_unknown_region=rpc("CudaSharedMemoryStatus", {"name": "z"}),
+    grpc_cuda_register=rpc(
+        "CudaSharedMemoryRegister", {"name": "z", "raw_handle": HANDLE, "device_id": 0, "byte_size": 64}
+    ),
+    grpc_cuda_register_what_is_no_handle=rpc("CudaSharedMemoryRegister", {"name": "z", "raw_handle": "AAAA"}),
+    grpc_cuda_register_nothing=rpc("CudaSharedMemoryRegister", {}),
     grpc_cuda_unregister=rpc("CudaSharedMemoryUnregister", {}),
+    cuda_status_after_all=get(f"{CUDA}/status"),
 )
 
 SCENARIOS = HTTP + GRPC

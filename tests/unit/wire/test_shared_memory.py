@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conch.errors import AlreadyExistsError, InternalError, InvalidArgumentError, NotFoundError
+from conch.errors import AlreadyExistsError, InternalError, InvalidArgumentError, NotFoundError, UnsupportedError
 from conch.tensor import DataType, Tensor
 from conch.wire.shared_memory import Area, Region, SharedMemoryRegions
 from tests.posix_memory import shared_object
@@ -114,3 +114,14 @@ def test_a_region_that_is_unregistered_stays_mapped_for_those_who_read_it(memory
     del reading
     gc.collect()
     assert mapped_objects(NAME) == before
+
+
+def test_memory_of_a_gpu_is_refused_and_the_log_says_what_to_use(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"^failed to register shared memory region: invalid args$"):
+        SharedMemoryRegions().register_cuda("r")
+    assert "CUDA shared memory (region 'r'): only system shared memory is offered" in caplog.text
+
+
+def test_memory_of_a_gpu_is_refused_like_any_other_where_clients_may_register_none() -> None:
+    with pytest.raises(UnsupportedError, match="--allow-client-shm=false"):
+        SharedMemoryRegions(allowed=False).register_cuda("r")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conch.errors import NotFoundError, UnsupportedError
+from conch.errors import NotFoundError
 from conch.wire.grpc.dispatch import UnaryMethod
 from conch.wire.grpc.methods import INFERENCE_SERVICE, unary
 from conch.wire.grpc.protos import pb
@@ -54,10 +54,8 @@ class SharedMemory:
         return pb.CudaSharedMemoryStatusResponse()
 
     def _cuda_register(self, request: Any) -> Any:
-        raise UnsupportedError(
-            f"failed to register shared memory region: '{request.name}': CUDA shared memory is not offered; register "
-            "system shared memory instead"
-        )
+        self._regions.register_cuda(request.name)
+        return pb.CudaSharedMemoryRegisterResponse()
 
     def _cuda_unregister(self, request: Any) -> Any:
         return pb.CudaSharedMemoryUnregisterResponse()

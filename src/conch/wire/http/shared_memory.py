@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from conch.errors import InternalError, InvalidArgumentError, NotFoundError, UnsupportedError
+from conch.errors import InternalError, InvalidArgumentError, NotFoundError
 from conch.wire.http.endpoints import Endpoint
 from conch.wire.http.json_text import decode_json
 from conch.wire.http.messages import HttpRequest, Reply, empty_reply, json_reply
@@ -63,18 +63,21 @@ class SharedMemoryEndpoints:
     def cuda_register(self, request: HttpRequest, route: Route) -> Reply:
         if not route.region:
             raise InvalidArgumentError("'region name' is necessary to register cuda shared memory region")
-        handle = _required(_fields(request), "raw_handle")
-        encoded = handle.get("b64", "") if isinstance(handle, dict) else ""
+        fields = _fields(request)
+        handle = _required(fields, "raw_handle")
+        _unsigned(_member(fields, "byte_size"))
+        _unsigned(_member(fields, "device_id"))
+        encoded = _member(handle, "b64")
+        if not isinstance(encoded, str):
+            raise InternalError("attempt to access JSON non-string as string")
         try:
             size = len(base64.b64decode(encoded, validate=True))
-        except (binascii.Error, TypeError, ValueError):
+        except (binascii.Error, ValueError):
             size = 0
         if size != _CUDA_HANDLE_BYTES:
             raise InvalidArgumentError("'raw_handle' must be a valid base64 encoded cudaIpcMemHandle_t")
-        raise UnsupportedError(
-            f"failed to register shared memory region: '{route.region}': CUDA shared memory is not offered; register "
-            "system shared memory instead"
-        )
+        self._regions.register_cuda(route.region)
+        return empty_reply(content_type="application/json")
 
     def cuda_unregister(self, request: HttpRequest, route: Route) -> Reply:
         return empty_reply(content_type="application/json")
@@ -89,6 +92,12 @@ def _required(fields: dict[str, Any], name: str) -> Any:
     if name not in fields:
         raise InvalidArgumentError(f"Shared memory register request has no '{name}' field")
     return fields[name]
+
+
+def _member(value: object, name: str) -> object:
+    if not isinstance(value, dict) or name not in value:
+        raise InternalError(f"attempt to access non-existing object member '{name}'")
+    return value[name]
 
 
 def _unsigned(value: object) -> int:

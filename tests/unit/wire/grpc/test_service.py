@@ -145,9 +145,10 @@ def test_unknown_log_settings_are_ignored_as_in_triton(stub: Any, endpoint: Endp
     assert endpoint.server.log_changes == []
 
 
-def test_what_is_not_offered_says_so(stub: Any) -> None:
+def test_cuda_shared_memory_is_refused_as_by_a_triton_without_a_gpu(stub: Any) -> None:
     code, text = failure(stub.CudaSharedMemoryRegister, pb.CudaSharedMemoryRegisterRequest(name="r"))
-    assert code == "UNIMPLEMENTED" and "CUDA shared memory is not offered" in text
+    assert (code, text) == ("INVALID_ARGUMENT", "failed to register shared memory region: invalid args")
+    assert stub.CudaSharedMemoryStatus(pb.CudaSharedMemoryStatusRequest()).regions == {}
 
 
 def test_trace_settings_are_read_and_changed(stub: Any) -> None:
