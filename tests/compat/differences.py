@@ -57,12 +57,15 @@ PRUNED = (
     "conch runs what the requested outputs need; Triton's ensemble gets stuck when one output is needed for another"
 )
 FAILED_ONCE = "a failed request of an ensemble counts as one failure; Triton counts it twice"
-DECLARED_DECOUPLED = "an ensemble that is declared decoupled is one in conch, whatever its steps are"
+MIXED_STEPS = "conch names the tensors that responses of different steps would meet in; Triton names the ensemble"
 ENDLESS = "conch refuses a step that makes an input of the ensemble again; Triton loads it and never answers"
 ALL_ERRORS = "conch lists everything that is wrong with an ensemble; Triton what it finds first"
 
+#: Of a step, in whatever form the answer brings it.
+STEP_ERROR = r"(messages\[\d\]\.error_message|events\[\d\]\.error|body\.outputs\[0\]\.data\[0\]): .*"
 REASON_ENTRIES = r"(body|messages\[0\]\.models)(: '\w+'|\.\w+: '(reason|state)') unexpected .*UNAVAILABLE.*"
 REASON_TEXTS = r"(body|messages\[0\]\.models)\.\w+: 'reason' unexpected .*"
+REASONS_BY_PLACE = r"body\[\d+\]: '(reason|state)' unexpected .*"
 LOADED_HERE = (
     r"(body|body\.model_stats|messages\[0\]\.models)"
     r"(: 'instances_on_gpu/1' unexpected|: 'input_twice/1' missing|\.input_twice/1[.:]"
@@ -185,7 +188,38 @@ ON_PURPOSE: dict[tuple[str, str], Purpose] = {
         )
         for model, reason in (("input_made_again", ENDLESS),)
     },
-    ("ensembles_broken", "infer of decoupled"): Purpose(DECLARED_DECOUPLED, WHOLE),
+    ("decoupled_ensembles", "index"): Purpose(REASONS, REASONS_BY_PLACE),
+    ("decoupled_ensembles_on_demand", "index"): Purpose(REASONS, REASONS_BY_PLACE),
+    **{
+        ("decoupled_ensembles_on_demand", f"load {model}"): Purpose(MIXED_STEPS, TEXT)
+        for model in ("beside", "joined with input", "joined with other", "two sources", "two sources apart")
+    },
+    **{
+        ("decoupled_ensembles", scenario): Purpose(STEP_NAMED, STEP_ERROR)
+        for scenario in (
+            "alone with an error first",
+            "alone with an error in the middle",
+            "alone with an error at the end",
+            "first with an error in the middle",
+            "first whose next step answers an error",
+            "from a thread with an error",
+            "last whose first step fails",
+            "ordinary declared decoupled that fails",
+            "nested that fails",
+            "generated with an error",
+            "called that fails",
+        )
+    },
+    **{
+        ("decoupled_ensembles", scenario): Purpose(PRUNED, r"messages: .*")
+        for scenario in ("inner tensor alone", "last output alone")
+    },
+    **{
+        ("decoupled_ensembles", scenario): Purpose(
+            OUTPUT_ORDER, r"messages\[\d\]\.infer_response\.(outputs\[\d\]|raw_).*"
+        )
+        for scenario in ("inner tensor as output", "outputs at a time")
+    },
     ("model_calls", "an ensemble whose step fails"): Purpose(STEP_NAMED, r"body\.outputs\[0\]\.data\[0\]: .*"),
     **{
         (group, scenario.format(model)): Purpose(reason, WHOLE)

@@ -156,7 +156,7 @@ SUPPORT: dict[str, Support] = {
     "sequence_batching.iterative_sequence": _honoured("each request is a sequence that the model may execute again"),
     "ensemble_scheduling": _honoured("the model is an ensemble: a pipeline of other models"),
     "ensemble_scheduling.max_inflight_requests": _honoured(
-        "requests of the ensemble at one step at the same time; 0 for no limit"
+        "requests of the ensemble at one step at the same time, of whatever response of a decoupled step; 0 for no limit"
     ),
     "ensemble_scheduling.step": _honoured("the models, in any order"),
     "ensemble_scheduling.step.model_name": _honoured("a model of the repositories, which may be an ensemble itself"),
@@ -201,7 +201,9 @@ SUPPORT: dict[str, Support] = {
     "model_operations": _honoured("custom operators of ONNX Runtime models"),
     "model_operations.op_library_filename": _honoured("shared libraries, relative to the model's directory"),
     "model_transaction_policy": _honoured("how many responses a request has"),
-    "model_transaction_policy.decoupled": _honoured("any number of responses, over gRPC streams"),
+    "model_transaction_policy.decoupled": _honoured(
+        "any number of responses, over gRPC streams; an ensemble has it from its steps"
+    ),
     "model_repository_agents": _refused("repository agents are not available"),
     "response_cache": _honoured("answers are kept, and given to equal requests"),
     "response_cache.enable": _honoured("off by default; not for decoupled models and models of sequences"),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from conch.config.schema import EnsembleStep, ModelConfig, ModelInput, ModelOutput
+from conch.core.ensemble_sources import source_problems
 from conch.errors import InvalidArgumentError
 from conch.inference import RequestedOutput
 from conch.tensor import DataType
@@ -126,6 +127,23 @@ def models_of(config: ModelConfig) -> frozenset[str]:
     return frozenset(step.model_name for step in _steps(config) if step.model_name)
 
 
+def decoupled_steps(config: ModelConfig, find: Callable[[str, str], ModelConfig]) -> frozenset[int]:
+    """The steps of an ensemble whose models may answer more than once."""
+    return frozenset(
+        number for number, step in enumerate(_steps(config)) if find(step.model_name, version_text(step)).decoupled
+    )
+
+
+def with_transaction_policy(config: ModelConfig, decoupled: bool) -> ModelConfig:
+    """An ensemble that is decoupled or not, as its steps are, whatever its configuration says."""
+    if config.decoupled == decoupled:
+        return config
+    message = type(config.message)()
+    message.CopyFrom(config.message)
+    message.model_transaction_policy.decoupled = decoupled
+    return msgspec.structs.replace(config, decoupled=decoupled, message=message)
+
+
 def listed(config: ModelConfig, problems: Sequence[str]) -> InvalidArgumentError:
     """One error that lists all problems of an ensemble; there is at least one."""
     if len(problems) == 1:
@@ -231,17 +249,26 @@ def step_problems(config: ModelConfig, find: FindConfig) -> list[str]:
     tensors = {
         spec.name: _Node(config, spec.data_type, spec.dims if spec.reshape is None else spec.reshape) for spec in own
     }
-    for step in _steps(config):
+    decoupled: set[int] = set()
+    for number, step in enumerate(_steps(config)):
         if not step.model_name:
             continue
         model = find(step.model_name, version_text(step))
         if isinstance(model, ModelConfig):
+            if model.decoupled:
+                decoupled.add(number)
             problems.update(dict.fromkeys(_batch_problems(config, model)))
             problems.update(dict.fromkeys(_mapping_problems(config, step, model, tensors)))
         elif model.why:
             problems[f"ensemble '{config.name}' depends on '{step.model_name}' {model.why}"] = None
         else:
             absent[step.model_name] = None
+    problems.update(dict.fromkeys(source_problems(config, decoupled)))
+    if decoupled and config.response_cache and not config.decoupled:  # else it is told of the configuration itself
+        problems[
+            f"Response Cache does not currently support model {config.name} with 'decoupled' transaction policy, which "
+            "it has from its steps. Please disable the response cache."
+        ] = None
     missing = [f"ensemble {config.name} contains models that are not available or ambiguous: {', '.join(absent)}"]
     return (missing if absent else []) + list(problems)
 
@@ -288,16 +315,6 @@ def _batch_problems(config: ModelConfig, model: ModelConfig) -> Iterator[str]:
         yield (
             f"ensemble {config.name} allows maximum batch size {config.max_batch_size}, but it contains model "
             f"{model.name} which only allows maximum batch size to be {model.max_batch_size}"
-        )
-    if model.decoupled and config.decoupled:
-        yield (
-            f"ensemble {config.name} contains the decoupled model {model.name}: steps that answer a request more than "
-            "once are not available yet; call the model from a Python model (BLS)"
-        )
-    elif model.decoupled:
-        yield (
-            f"ensemble {config.name} must set decoupled to be true in its model_transaction_policy, since it contains "
-            f"the decoupled model {model.name}"
         )
 
 

@@ -8,47 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
 
 from conch.backend_api import Output
 from conch.config.schema import ModelConfig
 from conch.core.clock import Clock
-from conch.core.ensemble import EnsembleGraph, Plan, Step
+from conch.core.ensemble import EnsembleGraph, Plan
+from conch.core.ensemble_steps import FindModel, StepRequests, sequence_parameters, sum_of
 from conch.core.queue import Pending, RequestFuture
 from conch.core.scheduling import Respond
 from conch.core.stats import ModelStats
 from conch.core.step_gate import StepGate
-from conch.errors import (
-    ERROR_BY_CODE,
-    BackendError,
-    CancelledError,
-    ConchError,
-    FailureReason,
-    RejectedError,
-    UnavailableError,
-)
-from conch.inference import SEQUENCE_END, SEQUENCE_START, InferRequest, InferResponse, Parameter
+from conch.errors import CancelledError, ConchError, FailureReason, UnavailableError
+from conch.inference import InferResponse
 from conch.tensor import Tensor
 
 logger = logging.getLogger("conch.core.ensemble_scheduler")
-
-
-class StepModel(Protocol):
-    """What an ensemble asks of the model of a step."""
-
-    @property
-    def config(self) -> ModelConfig: ...
-
-    @property
-    def healthy(self) -> bool: ...
-
-    def infer(self, request: InferRequest) -> RequestFuture: ...
-
-
-#: The model of that name and version ("" for the newest that is ready); raises ConchError when there is none.
-FindModel = Callable[[str, str], StepModel]
 
 
 class _Run:
@@ -94,26 +70,20 @@ class _Run:
 
 
 class EnsembleScheduler:
-    """Owns the requests of one version of an ensemble.
+    """Owns the requests of one version of an ensemble whose steps answer once each.
 
     Args:
-        find: asked anew for every step of every request, so that a reloaded model is taken up at once.
+        find: finds the models of the steps.
     """
 
     def __init__(self, config: ModelConfig, stats: ModelStats, respond: Respond, find: FindModel, clock: Clock) -> None:
         self._name = config.name
         self._graph = EnsembleGraph(config)
-        self._batches = config.max_batch_size > 0
-        self._output_ranks = {
-            spec.name: len(spec.dims if spec.reshape is None else spec.reshape) + self._batches
-            for spec in config.output
-        }
         self._stats = stats
         self._respond = respond
-        self._find = find
+        self._requests = StepRequests(config, self._graph, find)
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._fits: dict[int, tuple[StepModel, Mapping[str, int]]] = {}
         limit = config.ensemble_scheduling.max_inflight_requests if config.ensemble_scheduling is not None else 0
         self._gate: StepGate[_Run] | None = StepGate(limit, self._graph.feeds) if limit else None
         self._admission_planned = False
@@ -129,10 +99,7 @@ class EnsembleScheduler:
     @property
     def healthy(self) -> bool:
         """Whether every step has a model that can execute."""
-        try:
-            return all(self._find(step.model_name, step.model_version).healthy for step in self._graph.steps)
-        except ConchError:
-            return False
+        return self._requests.healthy
 
     def submit(self, pending: Pending) -> None:
         """Take a request and start its first steps.
@@ -184,10 +151,10 @@ class EnsembleScheduler:
         if run.times is not None:
             run.times[number] = [self._clock.monotonic_ns()]
         try:
-            future = self._send(run, number, step)
+            future = self._requests.send(run.pending.request, run.tensors, number)
         except ConchError as error:
             self._leave(number)
-            self._fail(run, self._named(step, error))
+            self._fail(run, self._requests.named(step, error))
             return ()
         run.running[number] = future
         if future.done():
@@ -211,38 +178,6 @@ class EnsembleScheduler:
             else:  # it ended while it waited
                 gate.leave(number)
 
-    def _send(self, run: _Run, number: int, step: Step) -> RequestFuture:
-        model = self._find(step.model_name, step.model_version)
-        known = self._fits.get(number)
-        if known is None or known[0] is not model:
-            batch = 1 if model.config.max_batch_size else 0
-            known = self._fits[number] = (model, {spec.name: len(spec.dims) + batch for spec in model.config.input})
-        ranks = known[1]
-        inputs = []
-        for name, tensor_name in step.inputs:
-            tensor = run.tensors.get(tensor_name)
-            if tensor is not None:  # else an optional one that nobody gave
-                rank = ranks.get(name, -1)
-                if tensor.name != name or len(tensor.shape) != rank:
-                    tensor = _fitted(tensor, name, rank, batches=model.config.max_batch_size > 0)
-                inputs.append(tensor)
-        request = run.pending.request
-        return model.infer(
-            InferRequest(
-                step.model_name,
-                step.model_version,
-                tuple(inputs),
-                request.id,
-                step.requested,
-                request.parameters,
-                request.correlation_id,
-                request.flags,
-                request.priority,
-                request.timeout_us,
-                trace=None if request.trace is None else request.trace.part(),
-            )
-        )
-
     def _on_answer(self, run: _Run, number: int, future: asyncio.Future[InferResponse]) -> None:
         if run.outcome is None:
             assert isinstance(future, RequestFuture)
@@ -262,14 +197,14 @@ class EnsembleScheduler:
         error = CancelledError("request was cancelled") if future.cancelled() else future.exception()
         if error is not None:
             assert isinstance(error, ConchError)
-            self._fail(run, self._named(step, error))
+            self._fail(run, self._requests.named(step, error))
             return ()
         response = future.result()
         for output, tensor_name in step.outputs:
             tensor = response.output(output)
             if tensor is not None:
                 run.tensors[tensor_name] = tensor
-        run.compute = _sum(run.compute, future.compute)
+        run.compute = sum_of(run.compute, future.compute)
         run.left -= 1
         if not run.left:
             self._answer(run)
@@ -284,16 +219,9 @@ class EnsembleScheduler:
     def _answer(self, run: _Run) -> None:
         """Every step has answered: so does the ensemble."""
         pending = run.pending
-        tensors = []
-        for name in run.plan.outputs:
-            tensor = run.tensors.get(name)
-            if tensor is not None:
-                rank = self._output_ranks[name]
-                if tensor.name != name or len(tensor.shape) != rank:
-                    tensor = _fitted(tensor, name, rank, batches=self._batches)
-                tensors.append(tensor)
+        tensors = self._requests.outputs(run.tensors, run.plan.outputs)
         try:
-            response = self._respond(pending, Output(tuple(tensors), _sequence_parameters(pending.request, tensors)))
+            response = self._respond(pending, Output(tensors, sequence_parameters(pending.request, tensors)))
         except ConchError as error:
             self._fail(run, error)
             return
@@ -335,16 +263,6 @@ class EnsembleScheduler:
             self._drained.set_result(None)
             self._drained = None
 
-    def _named(self, step: Step, error: ConchError) -> ConchError:
-        """An error of a step as the ensemble's: in Triton's words, and with the step's name where they lack it."""
-        text = error.message if f"'{step.model_name}" in error.message else f"step '{step.model_name}': {error.message}"
-        text = f"in ensemble '{self._name}', {text}"
-        if isinstance(error, BackendError):
-            return BackendError(text, error.code)
-        if isinstance(error, RejectedError):
-            return RejectedError(text)
-        return ERROR_BY_CODE[error.code](text)
-
     def _log_times(self, run: _Run, times: Mapping[int, Sequence[int]], now_ns: int) -> None:
         request = run.pending.request
         steps = ", ".join(
@@ -357,32 +275,3 @@ class EnsembleScheduler:
             self._name, request.id, (now_ns - run.pending.enqueued_ns) / 1000, steps,
             extra={"request_id": request.id},
         )  # fmt: skip
-
-
-def _fitted(tensor: Tensor, name: str, rank: int, *, batches: bool) -> Tensor:
-    """The same data under another name, and in the form that a model that batches, or does not, expects.
-
-    A batch of one and no batch are the same data: the dimension is put before or taken away. Every other shape is left
-    as it is, for the model to refuse.
-    """
-    shape = tensor.shape
-    if batches and len(shape) == rank - 1:
-        shape = (1, *shape)
-    elif not batches and len(shape) == rank + 1 and shape[0] == 1:
-        shape = shape[1:]
-    return Tensor(name, tensor.datatype, shape, tensor.data)
-
-
-def _sum(left: tuple[int, int, int], right: tuple[int, int, int]) -> tuple[int, int, int]:
-    return left[0] + right[0], left[1] + right[1], left[2] + right[2]
-
-
-def _sequence_parameters(request: InferRequest, outputs: Sequence[Tensor]) -> Mapping[str, Parameter]:
-    """The sequence a response belongs to, which every response of an ensemble that brings tensors says."""
-    if not outputs:
-        return {}
-    return {
-        "sequence_id": request.correlation_id,
-        "sequence_start": bool(request.flags & SEQUENCE_START),
-        "sequence_end": bool(request.flags & SEQUENCE_END),
-    }

@@ -20,8 +20,10 @@ from conch.core import ensemble
 from conch.core.batch_hold import NO_HOLDS, Holds
 from conch.core.cache import ModelCache, ResponseCache
 from conch.core.clock import Clock
+from conch.core.decoupled_ensemble import DecoupledEnsembleScheduler
 from conch.core.ensemble import FindConfig
-from conch.core.ensemble_scheduler import EnsembleScheduler, FindModel
+from conch.core.ensemble_scheduler import EnsembleScheduler
+from conch.core.ensemble_steps import FindModel
 from conch.core.model import Model
 from conch.core.rate_limiter import RateLimiter
 from conch.core.scheduler import Scheduler
@@ -170,10 +172,15 @@ class Loader:
         stats = ModelStats()
         config = plan.config
         if config.ensemble_scheduling is not None:
+            steps = ensemble.decoupled_steps(config, lambda name, version: find(name, version).config)
+            pipeline = ensemble.with_transaction_policy(config, bool(steps))
 
             def make_ensemble(stats: ModelStats, respond: Respond) -> Scheduling:
-                return EnsembleScheduler(config, stats, respond, find, self._clock)
+                if steps:
+                    return DecoupledEnsembleScheduler(pipeline, stats, respond, find, self._clock, steps)
+                return EnsembleScheduler(pipeline, stats, respond, find, self._clock)
 
+            plan = msgspec.structs.replace(plan, config=pipeline)
             return await self._model(plan, version, make_ensemble, stats, started)
         states = await asyncio.to_thread(SequenceStates, config, plan.directory)
         instances = await self._load_instances(plan, version, stats)

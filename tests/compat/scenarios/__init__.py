@@ -6,6 +6,7 @@ from ..messages import Group, ServerSpec
 from . import (
     batch_tensors,
     control,
+    decoupled_ensembles,
     ensembles,
     generate,
     grpc_calls,
@@ -87,6 +88,16 @@ GROUPS: list[Group] = [
     Group("ensembles_broken_on_demand", BROKEN_ON_DEMAND, ensembles.ON_DEMAND),
     Group("decoupled", ServerSpec("python_backend", "python_backend", LOAD_EACH), python_backend.DECOUPLED),
     Group("model_calls", ServerSpec("python_backend", "python_backend", LOAD_EACH), python_backend.CALLS),
+    Group(
+        "decoupled_ensembles",
+        ServerSpec("decoupled_ensembles", "decoupled_ensembles", KEEP_ON),
+        decoupled_ensembles.ANSWERS,
+    ),
+    Group(
+        "decoupled_ensembles_on_demand",
+        ServerSpec("decoupled_ensembles_on_demand", "decoupled_ensembles", ON_DEMAND),
+        decoupled_ensembles.LOADS,
+    ),
     Group("sequences", ServerSpec("sequences", "sequences"), sequences.ANSWERS),
     Group("sequence_statistics", ServerSpec("sequence_statistics", "sequences"), sequences.STATISTICS),
     Group("sequences_refused", ServerSpec("sequences_refused", "sequences_broken", ON_DEMAND), sequences.REFUSED),

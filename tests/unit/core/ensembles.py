@@ -9,6 +9,8 @@ from pathlib import Path
 import msgspec
 
 from conch.config.schema import EnsembleScheduling, EnsembleStep, ModelConfig, ModelInput, ModelOutput
+from conch.core.decoupled_ensemble import DecoupledEnsembleScheduler
+from conch.core.ensemble import decoupled_steps
 from conch.core.ensemble_scheduler import EnsembleScheduler
 from conch.core.model import Model
 from conch.core.queue import RequestFuture
@@ -57,11 +59,14 @@ def make_ensemble(
     )
 
 
-def model_config(name: str, takes: str = "X", gives: str = "Y", *, max_batch_size: int = 8) -> ModelConfig:
+def model_config(
+    name: str, takes: str = "X", gives: str = "Y", *, max_batch_size: int = 8, decoupled: bool = False
+) -> ModelConfig:
     """A model whose inputs and outputs have these names, separated by blanks."""
-    return make_config(
+    config = make_config(
         name=name, max_batch_size=max_batch_size, inputs=inputs(*takes.split()), outputs=outputs(*gives.split())
     )
+    return msgspec.structs.replace(config, decoupled=decoupled)
 
 
 class FakeStep:
@@ -99,6 +104,31 @@ class FakeStep:
         tensors = tuple(Tensor(name, first.datatype, first.shape, first.data) for name in chosen)
         self.settle(future, InferResponse(self.config.name, "1", request.id, tensors), compute)
 
+    def respond(self, *contents: bytes, number: int = -1) -> None:
+        """Answer with a response for each of these contents of all outputs; more may follow."""
+        future = self.futures[number]
+        for content in contents:
+            assert future.on_response is not None
+            future.on_response(self._response(content, number))
+
+    def respond_with(self, error: ConchError, number: int = -1) -> None:
+        """Answer with an error after which more may follow."""
+        on_response = self.futures[number].on_response
+        assert on_response is not None
+        on_response(error)
+
+    def finish(self, content: bytes | None = None, number: int = -1) -> None:
+        """Answer for the last time, with nothing but the end where there is no content."""
+        response = self._response(content or b"", number)
+        if content is None:
+            response = msgspec.structs.replace(response, outputs=(), empty=True)
+        self.settle(self.futures[number], response, (1, 2, 3))
+
+    def _response(self, content: bytes, number: int) -> InferResponse:
+        shape = (1, len(content) // 4)
+        tensors = tuple(Tensor(spec.name, DataType.FP32, shape, content) for spec in self.config.output)
+        return InferResponse(self.config.name, "1", self.requests[number].id, tensors)
+
     def fail(self, error: ConchError, number: int = -1) -> None:
         """Let a request end with an error."""
         future = self.futures[number]
@@ -123,7 +153,10 @@ class Pipe:
         self.steps = {model.config.name: model for model in models}
         self.stats = ModelStats()
 
-        def make_scheduling(stats: ModelStats, respond: Respond) -> EnsembleScheduler:
+        def make_scheduling(stats: ModelStats, respond: Respond) -> EnsembleScheduler | DecoupledEnsembleScheduler:
+            steps = decoupled_steps(config, lambda name, version: self.find(name, version).config)
+            if steps:
+                return DecoupledEnsembleScheduler(config, stats, respond, self.find, self.clock, steps)
             return EnsembleScheduler(config, stats, respond, self.find, self.clock)
 
         self.model = Model(config, 1, Path("/nowhere"), make_scheduling, self.clock, self.stats)

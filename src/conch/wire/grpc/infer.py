@@ -11,7 +11,7 @@ import msgspec
 
 from conch.core.api import ServerApi
 from conch.core.queue import RequestFuture
-from conch.errors import ConchError, FailureReason, InvalidArgumentError, UnsupportedError
+from conch.errors import ConchError, InvalidArgumentError, UnsupportedError
 from conch.inference import InferRequest, InferResponse
 from conch.tensor.tensor import Buffer
 from conch.trace import RequestTrace
@@ -228,9 +228,8 @@ class Inference:
             as_asked = self._placed(request, self._classified(request, response))
             return encode_stream_response(self._encoder.encode(as_asked, FINAL_RESPONSE))
         except ConchError as error:
-            # Triton tells a request it did not accept from one whose model failed: only the latter is a response.
-            final = error.reason is not FailureReason.OTHER
-            raise _StreamError(error, request.model_name if final else "", request.id, final) from error
+            # The request was accepted: as in Triton its error is a response, unlike that of a refusal.
+            raise _StreamError(error, request.model_name, request.id, final=True) from error
 
     def _encode_further(self, request: InferRequest, response: InferResponse | ConchError) -> Parts:
         """A response after which others come."""

@@ -1,0 +1,347 @@
+"""Runs the requests of an ensemble with steps that answer any number of times; so does the ensemble itself.
+
+Each response of such a step drives the steps after it on its own, as a branch of the request. A response of the
+ensemble goes out as soon as a branch has made it; the request ends when no step is under way any more, and with the
+last response where that came last. The first error ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
+
+import msgspec
+
+from conch.backend_api import Output
+from conch.config.schema import ModelConfig
+from conch.core.clock import Clock
+from conch.core.ensemble import EnsembleGraph, Plan
+from conch.core.ensemble_branches import BranchPlan, branch_plans
+from conch.core.ensemble_sources import Source
+from conch.core.ensemble_steps import FindModel, StepRequests, sequence_parameters, sum_of
+from conch.core.queue import Pending, RequestFuture
+from conch.core.scheduling import Respond
+from conch.core.stats import ModelStats
+from conch.core.step_gate import StepGate
+from conch.errors import CancelledError, ConchError, FailureReason, UnavailableError
+from conch.inference import InferResponse
+from conch.tensor import Tensor
+
+logger = logging.getLogger("conch.core.decoupled_ensemble")
+
+
+class _Branch:
+    """One response of a decoupled step, or the request itself, and what becomes of it.
+
+    Attributes:
+        tensors: the ensemble's tensors that exist so far, under its own names.
+        waits_for: step -> how many of the steps before it have not answered yet.
+        makers: how many of the steps that make the ensemble's outputs have not answered yet.
+    """
+
+    __slots__ = ("makers", "plan", "run", "tensors", "waits_for")
+
+    def __init__(self, run: _Run, plan: BranchPlan, tensors: dict[str, Tensor]) -> None:
+        self.run = run
+        self.plan = plan
+        self.tensors = tensors
+        self.waits_for = dict(plan.waits_for)
+        self.makers = plan.makers
+
+
+class _StepRun:
+    """A step that runs in a branch."""
+
+    __slots__ = ("branch", "future", "number")
+
+    def __init__(self, branch: _Branch, number: int, future: RequestFuture) -> None:
+        self.branch = branch
+        self.number = number
+        self.future = future
+
+
+class _Run:
+    """One request to the ensemble.
+
+    Attributes:
+        running: the steps that are under way.
+        held: how many more of them wait for their turn.
+        made: responses that were made in this moment and are to be sent.
+        compute: the sums of what the steps' executions took: input, infer, output in ns.
+        accepted: whether `submit` has returned, so that an error can no longer be raised there.
+        over: whether it has ended, and with what if it is an error.
+    """
+
+    __slots__ = ("accepted", "compute", "error", "held", "made", "over", "pending", "plan", "running", "started_ns")
+
+    def __init__(self, pending: Pending, plan: Plan, now_ns: int) -> None:
+        self.pending = pending
+        self.plan = plan
+        self.started_ns = now_ns
+        self.running: set[_StepRun] = set()
+        self.held = 0
+        self.made: list[InferResponse] = []
+        self.compute = (0, 0, 0)
+        self.accepted = False
+        self.over = False
+        self.error: ConchError | None = None
+
+
+class DecoupledEnsembleScheduler:
+    """Owns the requests of one version of such an ensemble.
+
+    Args:
+        find: finds the models of the steps.
+        decoupled: the steps that may answer more than once.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        stats: ModelStats,
+        respond: Respond,
+        find: FindModel,
+        clock: Clock,
+        decoupled: Collection[int],
+    ) -> None:
+        self._graph = EnsembleGraph(config)
+        self._decoupled = frozenset(decoupled)
+        self._requests = StepRequests(config, self._graph, find, self._decoupled)
+        self._stats = stats
+        self._respond = respond
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        scheduling = config.ensemble_scheduling
+        limit = scheduling.max_inflight_requests if scheduling is not None else 0
+        self._steps = scheduling.step if scheduling is not None else ()
+        self._gate: StepGate[_Branch] | None = StepGate(limit, self._graph.feeds) if limit else None
+        self._admission_planned = False
+        self._branch_plans: dict[tuple[str, ...], Mapping[Source, BranchPlan]] = {}
+        self._runs: set[_Run] = set()
+        self._drained: asyncio.Future[None] | None = None
+        self._closed = False
+
+    @property
+    def in_flight(self) -> int:
+        """Requests submitted and not yet settled."""
+        return len(self._runs)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every step has a model that can execute."""
+        return self._requests.healthy
+
+    def submit(self, pending: Pending) -> None:
+        """Take a request and start its first steps.
+
+        Raises:
+            UnavailableError: the scheduler is closed.
+            ConchError: a first step's model does not take its request.
+        """
+        if self._closed:
+            raise UnavailableError(
+                "Server is stopping, scheduler for model has stopped accepting new inference requests"
+            )
+        run = _Run(pending, self._graph.plan(pending.request.outputs), self._clock.monotonic_ns())
+        self._runs.add(run)
+        pending.future.on_cancel = partial(self._on_cancel, run)
+        self._go_on(run, self._begin(run, None, {tensor.name: tensor for tensor in pending.request.inputs}))
+        if run.error is not None:
+            raise run.error
+        run.accepted = True
+
+    async def drain(self) -> None:
+        """Wait until every submitted request has ended."""
+        while self._runs:
+            if self._drained is None:
+                self._drained = self._loop.create_future()
+            await asyncio.shield(self._drained)
+
+    async def close(self) -> None:
+        """End what is under way; the models of the steps belong to others."""
+        self._closed = True
+        for run in list(self._runs):
+            self._fail(run, UnavailableError("Server is stopping, the request was not executed"))
+
+    def _begin(self, run: _Run, source: Source, tensors: dict[str, Tensor]) -> Iterable[tuple[_Branch, int]]:
+        """Begin a branch; its first steps."""
+        plans = self._branch_plans.get(run.plan.outputs)
+        if plans is None:
+            plans = branch_plans(self._steps, self._decoupled, run.plan)
+            self._branch_plans[run.plan.outputs] = plans
+        branch = _Branch(run, plans[source], tensors)
+        if branch.plan.answers and not branch.makers:
+            self._make_response(branch)
+        return [(branch, number) for number in branch.plan.first]
+
+    def _go_on(self, run: _Run, steps: Iterable[tuple[_Branch, int]]) -> None:
+        """Start these steps, and those that answers given at once (from a cache) bring on; then send what was made."""
+        ready = list(steps)
+        while ready and not run.over:
+            branch, number = ready.pop(0)
+            if self._gate is None or self._gate.enter(branch, number):
+                ready += self._start_step(branch, number)
+            else:
+                run.held += 1
+        if not run.over:
+            self._send(run)
+
+    def _start_step(self, branch: _Branch, number: int) -> Iterable[tuple[_Branch, int]]:
+        """Send a step's request; the steps that can start now, if it was answered at once."""
+        run = branch.run
+        try:
+            future = self._requests.send(run.pending.request, branch.tensors, number)
+        except ConchError as error:
+            self._leave(number)
+            self._fail(run, self._requests.named(self._graph.steps[number], error))
+            return ()
+        step_run = _StepRun(branch, number, future)
+        run.running.add(step_run)
+        if future.done():
+            return self._take_last(step_run)
+        if number in self._decoupled:
+            future.on_response = partial(self._on_response, step_run)
+        future.on_settled = partial(self._on_settled, step_run)
+        return ()
+
+    def _leave(self, number: int) -> None:
+        """A branch is over with a step; those that wait before it get their turn in the next turn of the loop."""
+        if self._gate is not None:
+            self._gate.leave(number)
+            if not self._admission_planned:
+                self._admission_planned = True
+                self._loop.call_soon(self._admit, self._gate)
+
+    def _admit(self, gate: StepGate[_Branch]) -> None:
+        self._admission_planned = False
+        for branch, number in gate.admit():
+            run = branch.run
+            if run.over:  # it ended while it waited
+                gate.leave(number)
+            else:
+                run.held -= 1
+                self._go_on(run, self._start_step(branch, number))
+
+    def _on_response(self, step_run: _StepRun, outcome: InferResponse | ConchError) -> None:
+        run = step_run.branch.run
+        if run.over:
+            return
+        if isinstance(outcome, ConchError):
+            self._fail(run, self._requests.named(self._graph.steps[step_run.number], outcome))
+        else:
+            self._go_on(run, self._take(step_run, outcome))
+
+    def _on_settled(self, step_run: _StepRun, _: asyncio.Future[InferResponse]) -> None:
+        run = step_run.branch.run
+        if not run.over:
+            self._go_on(run, self._take_last(step_run))
+
+    def _take_last(self, step_run: _StepRun) -> Iterable[tuple[_Branch, int]]:
+        """A step has answered for the last time; the steps that can start now."""
+        run, number, future = step_run.branch.run, step_run.number, step_run.future
+        run.running.remove(step_run)
+        self._leave(number)
+        error = CancelledError("request was cancelled") if future.cancelled() else future.exception()
+        if error is not None:
+            assert isinstance(error, ConchError)
+            self._fail(run, self._requests.named(self._graph.steps[number], error))
+            return ()
+        run.compute = sum_of(run.compute, future.compute)
+        response = future.result()
+        if response.empty and number in self._decoupled:
+            return ()
+        return self._take(step_run, response)
+
+    def _take(self, step_run: _StepRun, response: InferResponse) -> Iterable[tuple[_Branch, int]]:
+        """Keep a step's outputs; the steps that can start now."""
+        number = step_run.number
+        tensors = {}
+        for output, tensor_name in self._graph.steps[number].outputs:
+            tensor = response.output(output)
+            if tensor is not None:
+                tensors[tensor_name] = tensor
+        if number in self._decoupled:
+            return self._begin(step_run.branch.run, number, tensors)
+        branch = step_run.branch
+        branch.tensors.update(tensors)
+        if branch.plan.answers and number in branch.plan.makes:
+            branch.makers -= 1
+            if not branch.makers:
+                self._make_response(branch)
+        startable = []
+        for following in branch.plan.feeds[number]:
+            branch.waits_for[following] -= 1
+            if not branch.waits_for[following]:
+                startable.append((branch, following))
+        return startable
+
+    def _make_response(self, branch: _Branch) -> None:
+        """A branch has all that the ensemble answers with."""
+        run = branch.run
+        tensors = self._requests.outputs(branch.tensors, run.plan.outputs)
+        try:
+            run.made.append(self._response(run.pending, tensors))
+        except ConchError as error:
+            self._fail(run, error)
+
+    def _response(self, pending: Pending, tensors: Sequence[Tensor]) -> InferResponse:
+        return self._respond(pending, Output(tuple(tensors), sequence_parameters(pending.request, tensors)))
+
+    def _send(self, run: _Run) -> None:
+        """Send what was made; with the last of it, or with nothing, the request ends where no step is under way."""
+        made, run.made = run.made, []
+        last = None
+        if not run.running and not run.held:
+            last = made.pop() if made else msgspec.structs.replace(self._response(run.pending, ()), empty=True)
+        on_response = run.pending.future.on_response
+        for response in made:
+            if on_response is not None and not run.over:
+                on_response(response)
+        if last is not None and not run.over:
+            self._succeed(run, last)
+
+    def _succeed(self, run: _Run, last: InferResponse) -> None:
+        pending = run.pending
+        now_ns = self._clock.monotonic_ns()
+        self._stats.record_execution(pending.batch_size, run.compute, self._clock.epoch_ms())
+        queue_ns = run.started_ns - pending.enqueued_ns
+        self._stats.record_success(pending.batch_size, now_ns - pending.enqueued_ns, queue_ns, run.compute)
+        pending.future.compute = run.compute
+        self._end(run)
+        if not pending.future.done():
+            pending.future.set_result(last)
+            self._tell(pending.future)
+
+    def _fail(self, run: _Run, error: ConchError) -> None:
+        self._stats.record_failure(error.reason, self._clock.monotonic_ns() - run.pending.enqueued_ns)
+        run.error = error
+        self._end(run)
+        future = run.pending.future
+        if run.accepted and not future.done():
+            future.set_exception(error)
+            self._tell(future)
+
+    def _on_cancel(self, run: _Run) -> None:
+        if not run.over:
+            self._stats.record_failure(FailureReason.CANCELED, self._clock.monotonic_ns() - run.pending.enqueued_ns)
+            self._end(run)
+
+    def _end(self, run: _Run) -> None:
+        """Take a request off the books and give up the steps that still run for it."""
+        run.over = True
+        for step_run in run.running:
+            if not step_run.future.cancel():
+                step_run.future.exception()  # it ended in this very turn, and nobody will ask how
+            self._leave(step_run.number)
+        run.running.clear()
+        self._runs.remove(run)
+        if not self._runs and self._drained is not None:
+            self._drained.set_result(None)
+            self._drained = None
+
+    @staticmethod
+    def _tell(future: RequestFuture) -> None:
+        if future.on_settled is not None:
+            future.on_settled(future)
