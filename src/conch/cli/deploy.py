@@ -272,6 +272,7 @@ def _report(written: Written, verification: Verification | None) -> dict[str, An
         "reason": written.reason,
         "models": written.models,
         "engines": _engines(written),
+        "notes": list(written.ensemble.split.notes) if written.ensemble else [],
         **tensors,
         "parameters": [each.name for each in plan.task.parameters],
         "verified": None if verification is None else verification.passed,

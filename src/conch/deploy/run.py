@@ -218,6 +218,8 @@ def _build_ensemble(
         parts = split(msgspec.structs.replace(subject, fold=False))
         part_cases = make_part_cases(parts, subject.network, truth, cases.samples)
         exported = _export(plan, parts, options, family, say, watch)
+    for note in parts.notes:
+        say(note)
     settled = settle(plan, parts, exported).without_modules()
     watch("writing", _SHARES["writing"])
     family.write(ensemble_files(plan, settled, exported, checkpoint.path), _copying(watch))

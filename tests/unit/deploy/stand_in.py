@@ -11,7 +11,7 @@ import importlib.util
 import json
 import sys
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,11 +63,19 @@ class InferenceResponse:
 
 
 class Request:
-    """What a model receives."""
+    """What a model receives.
+
+    Attributes:
+        cancelled: tells whether its client gave it up; may be replaced.
+    """
 
     def __init__(self, inputs: dict[str, np.ndarray], parameters: dict[str, Any], outputs: Sequence[str]) -> None:
         self._tensors = [Tensor(name, array) for name, array in inputs.items()]
         self._parameters, self._outputs = json.dumps(parameters), list(outputs)
+        self.cancelled: Callable[[], bool] = lambda: False
+
+    def is_cancelled(self) -> bool:
+        return self.cancelled()
 
     def inputs(self) -> list[Tensor]:
         return self._tensors

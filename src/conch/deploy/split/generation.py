@@ -11,36 +11,34 @@ from conch.deploy.samples import make_samples
 from conch.deploy.split.axes import spec_of
 from conch.deploy.split.capture import preprocessed
 from conch.deploy.split.generic import preprocess_part, shell_settings
-from conch.deploy.split.parts import CannotSplit, Part, Split
+from conch.deploy.split.parts import DoesNotApply, Part, PythonPart, Split
+from conch.deploy.split.prompts import decode_part, prompt_part
 from conch.deploy.split.stages import configuration_files, python_part
 from conch.deploy.split.subject import Subject
 from conch.deploy.tasks import TensorSpec
 from conch.tensor import DataType
 
 _GENERATED = TensorSpec("generated", DataType.BYTES, (1,), "what the pipeline's forward made, as JSON")
+_NEW_TOKENS = TensorSpec("new_tokens", DataType.INT64, (-1, -1), "the tokens of each returned sequence; -1 is padding")
 #: Tensors that have one row a sample in every model; pictures and sounds may have one row each, and travel as JSON.
 _TOKENS = ("input_ids", "attention_mask", "token_type_ids")
 _OF_ONE_MEDIUM = ("automatic-speech-recognition",)
 
 
+def text_generation(subject: Subject) -> Split:
+    """Prompts and texts without transformers."""
+    check_generates(subject)
+    preprocess = prompt_part(subject)
+    generate = generate_part(subject, preprocess.outputs, (_NEW_TOKENS,))
+    return Split((preprocess, generate, decode_part(subject, generate.outputs)))
+
+
 def generation(subject: Subject) -> Split:
     """Preprocess and postprocess are the pipeline's own."""
-    if not subject.model.can_generate():
-        raise CannotSplit(f"{type(subject.model).__name__} does not generate")
+    check_generates(subject)
     inputs = _tensors(subject)
     preprocess = preprocess_part(subject, inputs, context=True, padded=True)
-    context = preprocess.outputs[-1]
-    generate = python_part(
-        subject,
-        "generate",
-        "generate.py",
-        (*inputs, context),
-        (_GENERATED,),
-        summary="the model, generating",
-        files=((*shell_settings(subject), *_own(subject, "dtype", "torch_num_threads")), {}),
-        stage="core",
-        checkpoint=_all_files(subject),
-    )
+    generate = generate_part(subject, preprocess.outputs, (_GENERATED,))
     postprocess = python_part(
         subject,
         "postprocess",
@@ -55,8 +53,26 @@ def generation(subject: Subject) -> Split:
     return Split(parts)
 
 
-def _own(subject: Subject, *keys: str) -> tuple[tuple[str, str, str], ...]:
-    return tuple(each for each in subject.plan.settings if each[0] in keys)
+def check_generates(subject: Subject) -> None:
+    """Raise DoesNotApply unless the pipeline calls `generate`."""
+    if not subject.model.can_generate():
+        raise DoesNotApply(f"{type(subject.model).__name__} does not generate")
+
+
+def generate_part(subject: Subject, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> PythonPart:
+    """The model itself, with torch."""
+    own = tuple(each for each in subject.plan.settings if each[0] in ("dtype", "torch_num_threads"))
+    return python_part(
+        subject,
+        "generate",
+        "generate.py",
+        inputs,
+        outputs,
+        summary="the model, generating",
+        files=((*shell_settings(subject), *own), {}),
+        stage="core",
+        checkpoint=_all_files(subject),
+    )
 
 
 def _all_files(subject: Subject) -> tuple[Path, ...]:

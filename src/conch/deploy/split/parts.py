@@ -86,9 +86,13 @@ class Split(msgspec.Struct, frozen=True):
     The inputs and outputs of the ensemble are those of the plan, the very tensors approach 1 has. Every output is made
     by exactly one part; a part runs as soon as its inputs exist, and only if an output that the request asks for needs
     it.
+
+    Attributes:
+        notes: what whoever deploys should know: why a faster way could not be taken, a line each.
     """
 
     parts: tuple[Part, ...]
+    notes: tuple[str, ...] = ()
 
     def part(self, suffix: str) -> Part:
         """The part of that suffix.
@@ -104,13 +108,16 @@ class Split(msgspec.Struct, frozen=True):
     def without_modules(self) -> Split:
         """The same without the networks' torch modules, so that their weights can go."""
         replace = msgspec.structs.replace
-        return Split(
-            tuple(
-                replace(part, network=replace(part.network, module=None)) if isinstance(part, CorePart) else part
-                for part in self.parts
-            )
+        parts = tuple(
+            replace(part, network=replace(part.network, module=None)) if isinstance(part, CorePart) else part
+            for part in self.parts
         )
+        return Split(parts, self.notes)
 
 
 class CannotSplit(Exception):
     """This checkpoint cannot be broken apart; the text is one line that says why."""
+
+
+class DoesNotApply(CannotSplit):
+    """A splitter is not meant for this checkpoint: nothing that whoever deploys it should know."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 
-from conch.deploy.split.parts import CannotSplit, Split
+import msgspec
+
+from conch.deploy.split.parts import CannotSplit, DoesNotApply, Split
 from conch.deploy.split.subject import Subject
 
 Splitter = Callable[[Subject], Split]
@@ -28,7 +30,8 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
     "image-segmentation": ("generic:whole_pipeline",),
     "depth-estimation": ("generic:whole_pipeline",),
     "keypoint-matching": ("generic:whole_pipeline",),
-    **dict.fromkeys(("text-generation", "image-text-to-text", "any-to-any"), ("generation:generation",)),
+    "text-generation": ("generation:text_generation", "generation:generation"),
+    **dict.fromkeys(("image-text-to-text", "any-to-any"), ("generation:generation",)),
     "automatic-speech-recognition": ("generation:generation", "generic:whole_pipeline"),
     **dict.fromkeys(("table-question-answering", "text-to-audio"), ("generic:whole_pipeline",)),
     "document-question-answering": ("generic:whole_pipeline",),
@@ -51,14 +54,17 @@ def split(subject: Subject) -> Split:
         raise CannotSplit("--max-batch-size 0: the core has a batch dimension")
     padded = importlib.import_module("conch.deploy.split.padded")
     reasons: dict[str, None] = {}
+    notes: dict[str, None] = {}
     for name in _SPLITTERS.get(plan.task.name, ()):
         module, function = name.split(":")
         splitter: Splitter = getattr(importlib.import_module(f"conch.deploy.split.{module}"), function)
         try:
             found: Split = padded.with_exact_padding(splitter(subject))
-            return found
+            return msgspec.structs.replace(found, notes=(*found.notes, *notes))
         except CannotSplit as error:
             reasons[str(error)] = None
+            if not isinstance(error, DoesNotApply):
+                notes[f"parts that need no transformers are not possible: {error}"] = None
     raise CannotSplit("; ".join(reasons) or f"nothing breaks {plan.task.name} apart yet")
 
 

@@ -84,7 +84,7 @@ def light_decoder(tokenizer: Any, config: Any) -> PartFiles:
         CannotSplit: the tokenizer is not one of the tokenizers library, or makes other texts there.
     """
     _, contents = light_tokenizer(tokenizer, config, Tokenization())
-    encoder = _encoder(contents)
+    encoder = light_encoder(contents)
     for probe in _PROBES:
         ids = tokenizer(probe, verbose=False)["input_ids"]
         for skip in (True, False):
@@ -134,7 +134,7 @@ def _cleans_up(tokenizer: Any) -> bool:
     )
 
 
-def _encoder(contents: Mapping[str, bytes]) -> Any:
+def light_encoder(contents: Mapping[str, bytes]) -> Any:
     """The light encoder of these files."""
     with tempfile.TemporaryDirectory() as directory:
         Path(directory, "tokenizer.json").write_bytes(contents["tokenizer.json"])
@@ -143,7 +143,7 @@ def _encoder(contents: Mapping[str, bytes]) -> Any:
 
 def _prove(tokenizer: Any, contents: Mapping[str, bytes], tokenization: Tokenization) -> None:
     """Raise CannotSplit unless texts and pairs of texts give the tokens that transformers gives."""
-    encoder = _encoder(contents)
+    encoder = light_encoder(contents)
     pairs = tokenization.reads in ("query-texts", "premise-labels")
     probes: list[Any] = [(text, _PROBES[0]) for text in _PROBES] if pairs else list(_PROBES)
     options: dict[str, Any] = {"truncation": tokenization.truncation or False}

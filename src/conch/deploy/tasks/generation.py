@@ -14,6 +14,7 @@ _LIBRARIES = (
     "light_generation.py",
     "hf_serving.py",
     "hf_text.py",
+    "hf_generation.py",
 )
 _PROMPT = text_input("text", "the prompt, used as it is; this or `messages`", optional=True)
 _MESSAGES = text_input("messages", 'a conversation as JSON: [{"role": "user", "content": "Hello"}]', optional=True)
@@ -35,7 +36,8 @@ _PARAMETERS = (
     ParameterSpec("num_beams", "int", "beam search with that many beams"),
     ParameterSpec("num_return_sequences", "int", "how many texts to return"),
     ParameterSpec("repetition_penalty", "float", "above 1: repeat less"),
-    ParameterSpec("stop_sequence", "str", "stop after this text"),
+    ParameterSpec("stop_sequence", "texts", "stop after this text, or after any of a JSON list of texts"),
+    ParameterSpec("seed", "int", "draw the same tokens for the same seed; such a request is generated alone"),
     ParameterSpec("return_full_text", "bool", "put the prompt before the new text"),
     ParameterSpec("skip_special_tokens", "bool", "leave special tokens out of the text"),
 )

@@ -35,8 +35,8 @@ class TensorSpec(msgspec.Struct, frozen=True):
 class ParameterSpec(msgspec.Struct, frozen=True):
     """A request parameter.
 
-    `kind` is int, float, bool, str, list (JSON or comma separated), json, template (text with one {}), generation (JSON
-    for `generate`) or any.
+    `kind` is int, float, bool, str, list (JSON or comma separated), texts (one, or a JSON list), json, template (text
+    with one {}), generation (JSON for `generate`) or any.
     """
 
     name: str

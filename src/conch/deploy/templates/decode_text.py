@@ -1,7 +1,8 @@
-"""Make texts of generated tokens: `text` (the prompt), `new_tokens` [sequences, tokens] -> `generated_text`, `json`."""
+"""Make texts of tokens: `text` or `messages`, `new_tokens` [sequences, tokens] -> `generated_text`, `json`."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from light_inputs import one_text
@@ -30,7 +31,23 @@ class TritonPythonModel:
         return [self.texts(sample, full, skip) for sample in samples]
 
     def texts(self, sample: Row, full: bool, skip: bool) -> Outputs:
-        prompt = one_text(sample["text"]) if full else ""
         # -1 pads sequences of unequal length.
         texts = [self.encoder.decode(tokens[tokens >= 0].tolist(), skip) for tokens in sample["new_tokens"]]
+        if not full:
+            return generated([{"generated_text": text} for text in texts])
+        if "messages" in sample:
+            messages = json.loads(one_text(sample["messages"]))
+            return generated([{"generated_text": answered(messages, text)} for text in texts])
+        prompt = one_text(sample["text"])
         return generated([{"generated_text": prompt + text} for text in texts])
+
+
+def answered(messages: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
+    """The conversation with its answer; one that ends with the beginning of an answer has it continued."""
+    last = messages[-1]
+    if last["role"] != "assistant":
+        return [*messages, {"role": "assistant", "content": text}]
+    if not isinstance(last["content"], str):
+        raise ValueError("an answer to be continued should be text")
+    # Beside role and content, a message keeps nothing: so do the library's pipelines.
+    return [*messages[:-1], {"role": last["role"], "content": last["content"] + text}]

@@ -1,23 +1,34 @@
-"""Run a model that generates: tensors of its inputs, `context` -> `generated`, `new_tokens`.
+"""Run a model that generates: tensors of its inputs -> what the task needs of it.
 
-`generated` is what the pipeline's forward made, for its postprocess. `new_tokens` [sequences, tokens] (-1 is padding)
-are the tokens without the prompt, for text-generation. The request parameters are those of the whole task; requests
-that sent equal ones are generated together where the model can be batched.
+Of these outputs, those are made that config.pbtxt names:
+    generated    what the pipeline's forward made, as JSON for its postprocess (with the input `context`)
+    new_tokens   [sequences, tokens] without the prompt, -1 is padding (text-generation)
+    the outputs of the task, by the pipeline's own postprocess
+
+The request parameters are those of the whole task; requests that sent equal ones are generated together where the model
+can be batched.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from hf_generation import Cancelled, generation_groups, seeded, until_gone
 from hf_media import forward_batches
 from hf_serving import Outputs, Row, Settings, answer, load_pipeline, stage_parameters
-from hf_text import length_groups, pad
+from hf_text import pad
 from light_generation import pipeline_parameters
 from light_inputs import one_text
+from light_outputs import RESULTS
 from pipeline_shell import join_tensors, split_tensors
 from transformers.pipelines.base import ChunkPipeline
+
+
+class Sample(NamedTuple):
+    parts: list[Any]  # what the preprocess made, one entry unless its pipeline cuts
+    cancelled: Cancelled
 
 
 class TritonPythonModel:
@@ -27,15 +38,43 @@ class TritonPythonModel:
         self.pipe = load_pipeline(self.settings)
         self.cuts = isinstance(self.pipe, ChunkPipeline)
         self.can_pad = self.pipe.tokenizer is not None and self.pipe.tokenizer.pad_token_id is not None
+        self.decode_parts = {
+            "text-generation": self.decode_tokens,
+            "automatic-speech-recognition": self.decode_sound,
+        }.get(self.settings.task)
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        return answer(requests, self.settings, self.decode, self.infer)
+        return answer(requests, self.settings, self.decode, self.infer, cancellable=True)
 
-    def decode(self, row: Row) -> list[Any]:
-        """The parts that the preprocess made of a sample, one of them unless its pipeline cuts."""
+    def decode(self, row: Row, cancelled: Cancelled) -> Sample:
+        return Sample(self.decode_context(row) if "context" in row else self.decode_parts(row), cancelled)
+
+    def decode_tokens(self, row: Row) -> list[Any]:
+        """A prompt without its padding."""
+        real = row["attention_mask"].astype(bool)
+        tensors = {name: torch.from_numpy(value[real])[None] for name, value in row.items()}
+        return [{**tensors, "prompt_text": ""}]
+
+    def decode_sound(self, row: Row) -> list[Any]:
+        """The parts of a sound, each without its padding; a stride of 0 is none."""
+        found = []
+        for number, length in enumerate(row["lengths"].tolist()):
+            if not length:  # another row of the request has more parts
+                continue
+            part: dict[str, Any] = {"is_last": True}
+            for name in row.keys() - {"lengths", "strides"}:
+                value = torch.from_numpy(row[name][number][..., :length].copy())[None]
+                part[name] = value.to(self.pipe.dtype) if value.is_floating_point() else value
+            if row["strides"][number][0]:
+                part["stride"] = tuple(row["strides"][number].tolist())
+            found.append(part)
+        for part in found[:-1]:
+            part["is_last"] = False
+        return found
+
+    def decode_context(self, row: Row) -> list[Any]:
+        """What the pipeline's own preprocess made."""
         tensors = {name: value for name, value in row.items() if name != "context"}
-        if "context" not in row:
-            return [{**{name: torch.from_numpy(value)[None] for name, value in tensors.items()}, "prompt_text": ""}]
         context = one_text(row["context"])
         if not self.cuts:
             return [join_tensors(self.pipe, context, tensors)]
@@ -45,33 +84,54 @@ class TritonPythonModel:
         ]  # fmt: skip
         return [join_tensors(self.pipe, each, own) for each, own in zip(contexts, rows, strict=True)]
 
-    def infer(self, samples: list[list[Any]], **parameters: Any) -> list[Outputs]:
+    def infer(self, samples: list[Sample], seed: int | None = None, **parameters: Any) -> list[Outputs]:
         parameters = pipeline_parameters(self.settings.task, parameters)
-        _, forward, _ = stage_parameters(self.pipe, parameters)
-        parts = [part for sample in samples for part in sample]
+        _, forward, postprocess = stage_parameters(self.pipe, parameters)
+        parts = [part for sample in samples for part in sample.parts]
+        clients = [sample.cancelled for sample in samples for _ in sample.parts]
         if self.settings.task == "text-generation":
-            made = iter(self.continue_texts(parts, forward))
+            made = iter(self.continue_texts(parts, clients, forward, seed))
         elif self.settings.task == "automatic-speech-recognition":
-            # The pipeline finds the language of the first sound of a batch only.
-            largest = 1 if parameters.get("return_language") else len(parts)
-            made = iter(forward_batches(self.pipe, parts, largest=largest, **forward))
+            made = iter(self.transcribe(parts, clients, forward, parameters))
         else:
-            made = iter([self.pipe.forward(part, **forward) for part in parts])
-        return [self.outputs([next(made) for _ in sample]) for sample in samples]
+            made = iter(self.generate_each(parts, clients, forward, seed))
+        return [self.outputs([next(made) for _ in sample.parts], postprocess) for sample in samples]
 
-    def continue_texts(self, parts: list[Any], forward: dict[str, Any]) -> list[dict[str, Any]]:
+    def transcribe(
+        self, parts: list[Any], clients: list[Cancelled], forward: dict[str, Any], parameters: dict[str, Any]
+    ) -> list[Any]:
+        """What the pipeline's forward makes of each sound."""
+        # The pipeline finds the language of the first sound of a batch only.
+        largest = 1 if parameters.get("return_language") else len(parts)
+        # Sounds share a batch in an order of their own: a batch goes on until all of its clients are gone.
+        gone = until_gone([lambda: all(cancelled() for cancelled in clients)])
+        return forward_batches(self.pipe, parts, largest=largest, stopping_criteria=gone, **forward)
+
+    def generate_each(
+        self, parts: list[Any], clients: list[Cancelled], forward: dict[str, Any], seed: int | None
+    ) -> list[Any]:
+        """What the pipeline's forward makes of each sample, one after the other."""
+        made = []
+        for part, cancelled in zip(parts, clients, strict=True):
+            generate = {**(forward.get("generate_kwargs") or {}), "stopping_criteria": until_gone([cancelled])}
+            with seeded(seed):
+                made.append(self.pipe.forward(part, **{**forward, "generate_kwargs": generate}))
+        return made
+
+    def continue_texts(
+        self, parts: list[Any], clients: list[Cancelled], forward: dict[str, Any], seed: int | None
+    ) -> list[dict[str, Any]]:
         """What the pipeline's forward makes of each prompt, those of similar length together."""
         names = [name for name in ("input_ids", "attention_mask") if name in parts[0]]
         prompts = [{name: part[name] for name in names} for part in parts]
         lengths = [prompt["input_ids"].shape[1] for prompt in prompts]
-        # Padding matters less than in an encoder: it costs in the prompt alone, while every new token gains.
-        alone = [[index] for index in range(len(parts))]
-        groups = length_groups(lengths, 2 * self.settings.max_padding) if self.can_pad else alone
         made: list[dict[str, Any]] = [{} for _ in parts]
-        for group in groups:
+        for group in generation_groups(lengths, self.settings, can_pad=self.can_pad, seed=seed):
             batch = pad([prompts[index] for index in group], self.pipe.tokenizer)
             batch["prompt_text"] = [parts[index]["prompt_text"] for index in group]
-            output = self.pipe.forward(batch, **forward)
+            gone = until_gone([clients[index] for index in group])
+            with seeded(seed):
+                output = self.pipe.forward(batch, stopping_criteria=gone, **forward)
             for row, index in enumerate(group):
                 ids = output["input_ids"]  # none for an empty prompt
                 own = {
@@ -81,9 +141,24 @@ class TritonPythonModel:
                 made[index] = {"generated_sequence": output["generated_sequence"][row : row + 1], **own}
         return made
 
-    def outputs(self, parts: list[dict[str, Any]]) -> Outputs:
-        outputs: Outputs = {"generated": lambda: [json.dumps([split_tensors(part, {})[1] for part in parts])]}
-        if self.settings.task == "text-generation":
+    def outputs(self, parts: list[dict[str, Any]], postprocess: dict[str, Any]) -> Outputs:
+        if "generated" in self.settings.output_types:
+            return {"generated": [json.dumps([split_tensors(part, {})[1] for part in parts])]}
+        if "new_tokens" in self.settings.output_types:
             ids = parts[0]["input_ids"]
-            outputs["new_tokens"] = parts[0]["generated_sequence"][0, :, 0 if ids is None else ids.shape[1] :]
-        return outputs
+            tokens = parts[0]["generated_sequence"][0, :, 0 if ids is None else ids.shape[1] :]
+            return {"new_tokens": self.as_alone(tokens)}
+        return RESULTS[self.settings.task](self.pipe.postprocess(parts if self.cuts else parts[0], **postprocess))
+
+    def as_alone(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Sequences [sequences, tokens] without what longer ones of their batch made of their ends."""
+        config = self.pipe.model.generation_config
+        padding = self.pipe.tokenizer.pad_token_id
+        if padding is None:  # nothing shares a batch
+            return tokens
+        ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+        real = (tokens != padding).long()
+        # Where padding looks like the end of a text, the first of it was that end.
+        length = (real * torch.arange(1, tokens.shape[1] + 1, device=tokens.device)).amax(1) + (padding in ends)
+        kept = torch.arange(tokens.shape[1], device=tokens.device) < length[:, None]
+        return torch.where(kept, tokens, -1)[:, : int(length.clamp(max=tokens.shape[1]).amax())]

@@ -12,12 +12,17 @@ continuation (the request parameter return_full_text=false leaves the prompt out
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
+from hf_generation import Cancelled, generation_groups, seeded, until_gone
 from hf_serving import Outputs, Row, Settings, answer, load_pipeline
-from hf_text import length_groups
 from light_generation import decode_prompt, media_arguments, pipeline_parameters
 from light_outputs import generated
+
+
+class Sample(NamedTuple):
+    prompt: dict[str, Any]
+    cancelled: Cancelled
 
 
 class TritonPythonModel:
@@ -29,32 +34,33 @@ class TritonPythonModel:
         self.can_batch = tokenizer is not None and tokenizer.pad_token_id is not None
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        return answer(requests, self.settings, self.decode, self.infer)
+        return answer(requests, self.settings, self.decode, self.infer, cancellable=True)
 
-    def decode(self, row: Row) -> dict[str, Any]:
-        return decode_prompt(row, self.pipe.processor.feature_extractor.sampling_rate if "audio" in row else 0)
+    def decode(self, row: Row, cancelled: Cancelled) -> Sample:
+        rate = self.pipe.processor.feature_extractor.sampling_rate if "audio" in row else 0
+        return Sample(decode_prompt(row, rate), cancelled)
 
-    def generate_texts(self, samples: list[dict[str, Any]], **parameters: Any) -> list[Outputs]:
-        prompts = [sample.get("messages") or sample["text"] for sample in samples]
-        lengths = [len(self.pipe.tokenizer(str(prompt))["input_ids"]) for prompt in prompts]
-        # Padding matters less than in an encoder: it costs in the prompt alone, while every new token gains.
-        max_padding = 2 * self.settings.max_padding
-        groups = length_groups(lengths, max_padding) if self.can_batch else [[index] for index in range(len(prompts))]
+    def generate_texts(self, samples: list[Sample], seed: int | None = None, **parameters: Any) -> list[Outputs]:
+        prompts = [sample.prompt.get("messages") or sample.prompt["text"] for sample in samples]
+        lengths = [len(self.pipe.tokenizer(str(prompt))["input_ids"]) if prompt else 0 for prompt in prompts]
         results: list[Outputs] = [{} for _ in samples]
-        for group in groups:
+        for group in generation_groups(lengths, self.settings, can_pad=self.can_batch, seed=seed):
             batch = [prompts[index] for index in group]
-            for index, records in zip(group, self.pipe(batch, batch_size=len(group), **parameters), strict=True):
+            gone = until_gone([samples[index].cancelled for index in group])
+            with seeded(seed):
+                made = self.pipe(batch, batch_size=len(group), stopping_criteria=gone, **parameters)
+            for index, records in zip(group, made, strict=True):
                 results[index] = generated(records)
         return results
 
-    def generate_multimodal(self, samples: list[dict[str, Any]], **parameters: Any) -> list[Outputs]:
+    def generate_multimodal(self, samples: list[Sample], seed: int | None = None, **parameters: Any) -> list[Outputs]:
         parameters = pipeline_parameters(self.settings.task, parameters)
         results = []
-        for sample in samples:
-            if "messages" in sample:
-                records = self.pipe(text=sample["messages"], **parameters)
-            else:
-                media = media_arguments(self.settings.task, sample)
-                records = self.pipe(text=sample["text"], **media, **parameters)
+        for prompt, cancelled in samples:
+            generate = {**parameters.get("generate_kwargs", {}), "stopping_criteria": until_gone([cancelled])}
+            options = {**parameters, "generate_kwargs": generate}
+            media = {} if "messages" in prompt else media_arguments(self.settings.task, prompt)
+            with seeded(seed):
+                records = self.pipe(text=prompt.get("messages") or prompt["text"], **media, **options)
             results.append(generated(records))
         return results

@@ -68,7 +68,9 @@ def stage_parameters(pipe: Any, parameters: dict[str, Any]) -> list[dict[str, An
     return [{**default, **sent} for default, sent in zip(own, pipe._sanitize_parameters(**parameters), strict=True)]
 
 
-def answer(requests: Sequence[Any], settings: Settings, decode: Callable[[Row], Any], infer: Infer) -> list[Any]:
+def answer(
+    requests: Sequence[Any], settings: Settings, decode: Callable[..., Any], infer: Infer, cancellable: bool = False
+) -> list[Any]:
     """Exactly one response a request, as `light_serving.answer`, without gradients."""
     with torch.inference_mode():
-        return light_serving.answer(requests, settings, decode, infer)
+        return light_serving.answer(requests, settings, decode, infer, cancellable)

@@ -20,9 +20,11 @@ GENERATE_PARAMETERS = {
 
 def pipeline_parameters(task: str, parameters: dict[str, Any]) -> dict[str, Any]:
     """The request parameters as the task's pipeline wants them."""
-    packed = GENERATE_PARAMETERS.get(task, ())
+    if task not in GENERATE_PARAMETERS:
+        return parameters
+    packed = GENERATE_PARAMETERS[task]
     generate = {name: value for name, value in parameters.items() if name in packed}
-    if not generate:
+    if not generate and "stop_sequence" not in parameters:
         return parameters
     others = {name: value for name, value in parameters.items() if name not in packed}
     return {**others, "generate_kwargs": {**others.get("generate_kwargs", {}), **generate}}

@@ -27,6 +27,19 @@ def parse_template(value: str) -> str:
     return value
 
 
+def parse_texts(value: Any) -> list[str]:
+    """One text, or a list of texts; a list may come as JSON."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError:  # a text that begins with a bracket
+            value = [value]
+    texts = [value] if isinstance(value, str) else list(value)
+    if not texts or not all(isinstance(text, str) and text for text in texts):
+        raise ValueError("expected a text or a list of texts, none of them empty")
+    return texts
+
+
 PARSERS: dict[str, Callable[[Any], Any]] = {
     "int": int,
     "float": float,
@@ -35,6 +48,7 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
     "list": lambda value: json.loads(value) if value.lstrip().startswith("[") else value.split(","),
     "json": json.loads,
     "template": parse_template,
+    "texts": parse_texts,
     "generation": lambda value: json.loads(value) if isinstance(value, str) else value,
     "any": lambda value: value,
 }
@@ -101,19 +115,23 @@ def activation(settings: Settings, function_to_apply: str | None) -> list[int]:
     return [ACTIVATIONS.index(name)]
 
 
-def answer(requests: Sequence[Any], settings: Settings, decode: Callable[[Row], Any], infer: Infer) -> list[Any]:
+def answer(
+    requests: Sequence[Any], settings: Settings, decode: Callable[..., Any], infer: Infer, cancellable: bool = False
+) -> list[Any]:
     """Exactly one response a request.
 
     `decode(row)` turns the input tensors of one sample into what `infer(samples, **parameters)` takes a list of. The
     samples of all requests that sent the same parameters are inferred together; what goes wrong with one request
-    becomes the error of that request alone.
+    becomes the error of that request alone. With `cancellable`, `decode(row, cancelled)` is given what tells whether
+    the client gave its request up.
     """
     failures: dict[int, Exception] = {}
     groups: dict[str, list[tuple[int, Any]]] = {}
     for index, request in enumerate(requests):
         try:
             key = json.dumps(settings.parameters(request), sort_keys=True)
-            samples = [decode(row) for row in rows(request, settings.batched)]
+            more = (request.is_cancelled,) if cancellable else ()
+            samples = [decode(row, *more) for row in rows(request, settings.batched)]
             if not samples:
                 raise ValueError("the request is empty: its batch dimension is 0")
             groups.setdefault(key, []).extend((index, sample) for sample in samples)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conch.deploy.split.tokenizer import Tokenization, light_decoder, light_tokenizer
 from tests.checkpoints import samples
 from tests.unit.deploy.conftest import Deployed
 from tests.unit.deploy.stand_in import LocalModel
@@ -93,39 +92,6 @@ def test_parts_around_generate_equal_the_whole_pipeline(
     for each in asked:
         generated = core.ask(before.ask(each, parameters), parameters)
         assert_equal(after.ask(generated, parameters), whole.ask(each, parameters))
-
-
-@pytest.mark.slow
-def test_prompts_of_one_batch_are_continued_as_alone(
-    deployed: Deployed, checkpoint_of: Callable[[str], Path], tmp_path: Path
-) -> None:
-    name, texts = "text-generation", ["The wind", "We walked along the harbour in Lisbon", "A large", "The"]
-    whole, checkpoint = deployed(name), checkpoint_of(name)
-    tokenizer, config = whole.model.pipe.tokenizer, whole.model.pipe.model.config
-    own, contents = light_tokenizer(tokenizer, config, Tokenization(padding_side="left"))
-    settings = {key: value for key, value, _ in own}
-    inputs, outputs = {"text": "TYPE_STRING 1"}, tensors_of(whole.config.output)
-    tokens = {"new_tokens": "TYPE_INT64 -1 -1"}
-    before = part(
-        "tokenize_text.py", whole, None, tmp_path, inputs=inputs, outputs=TOKENS, settings=settings, contents=contents
-    )
-    core = part("generate.py", whole, checkpoint, tmp_path, inputs=TOKENS, outputs=tokens, weights=True)
-    contents = light_decoder(tokenizer, config)[1]
-    after = part(
-        "decode_text.py", whole, None, tmp_path, inputs={**inputs, **tokens}, outputs=outputs, contents=contents
-    )
-    asked = [{"text": text_rows([text])} for text in texts]
-    made = core.execute([core.request(before.ask(each), GREEDY) for each in asked])
-    assert core.batches == [len(texts)]
-    for each, generated in zip(asked, made, strict=True):
-        assert isinstance(generated, dict)
-        for parameters in (GREEDY, {**GREEDY, "return_full_text": False}):
-            assert_equal(after.ask({**each, **generated}, parameters), whole.ask(each, parameters))
-    rows = before.ask({"text": text_rows(*([text] for text in texts))})
-    together = core.ask(rows, {**GREEDY, "num_return_sequences": 1})
-    for row, generated in enumerate(made):
-        found = together["new_tokens"][row, 0]
-        np.testing.assert_array_equal(found[found >= 0], generated["new_tokens"][0, 0])
 
 
 def cut_inputs() -> Inputs:

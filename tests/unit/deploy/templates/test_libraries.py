@@ -14,9 +14,9 @@ from conch.deploy.tasks import TASKS
 _TEMPLATES = resources.files("conch.deploy") / "templates"
 LIGHT = (
     "tokenize_text", "process_image", "process_audio", "classify", "classify_tokens", "rank_labels", "pick_tokens",
-    "decode_text",
+    "decode_text", "tokenize_prompt",
 )  # fmt: skip
-ALLOWED = {"numpy", "tokenizers", "PIL", "soundfile", "soxr", "triton_python_backend_utils"}
+ALLOWED = {"numpy", "tokenizers", "PIL", "soundfile", "soxr", "jinja2", "triton_python_backend_utils"}
 
 
 def imported(name: str) -> set[str]:

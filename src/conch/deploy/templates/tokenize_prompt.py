@@ -1,0 +1,49 @@
+"""Turn prompts and conversations into tokens: `text` or `messages` -> `input_ids`, `attention_mask` [tokens].
+
+Rows of unequal length are padded on the left, where `attention_mask` is 0.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+from light_chat import ChatTemplate
+from light_generation import decode_prompt
+from light_serving import Outputs, Row, Settings, answer
+from light_text import TextEncoder
+
+
+class Prompt(NamedTuple):
+    text: str
+    special: bool  # whether the tokenizer adds special tokens; a chat template has put them in
+
+
+class TritonPythonModel:
+    def initialize(self, args: dict[str, str]) -> None:
+        # The library's threads would compete with the model for the cores, and a batch of texts takes a millisecond.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        self.settings = Settings(args)
+        self.encoder = TextEncoder(self.settings.version, self.settings.read_json("tokenizer_settings.json"))
+        self.chat = ChatTemplate(**self.settings.read_json("chat.json"))
+        self.settings.fill.update(self.encoder.fill)
+        self.settings.fill_left = frozenset(self.encoder.fill)
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        return answer(requests, self.settings, self.decode, self.infer)
+
+    def decode(self, row: Row) -> Prompt:
+        prompt = decode_prompt(row, 0)
+        if "messages" in prompt:
+            return Prompt(self.chat.prompt(prompt["messages"]), special=False)
+        return Prompt(prompt["text"], special=True)
+
+    def infer(self, samples: list[Prompt], truncation: bool | None = None, **_: Any) -> list[Outputs]:
+        results: list[Outputs] = [{} for _ in samples]
+        for special in (True, False):
+            own = [index for index, sample in enumerate(samples) if sample.special is special]
+            texts = [samples[index].text for index in own]
+            encodings = self.encoder.encode(texts, "longest_first" if truncation else None, special=special)
+            for index, encoding in zip(own, encodings, strict=True):
+                results[index] = {"input_ids": encoding.ids, "attention_mask": encoding.attention_mask}
+        return results
