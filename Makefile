@@ -8,10 +8,10 @@ MODEL  ?= examples/shapes-clip
 TORCH  ?= torch==2.13.0
 ONCE   ?=
 SLOW   ?= 1
-# Further arguments of coverage-table: --resume, --only NAME ..., --real DIR, --jobs N
+# Further arguments of coverage-table: --resume, --only NAME ..., --real DIR, --jobs N; of oracle-compare: examples
 ARGS   ?=
 
-.PHONY: help run test check format bench coverage-table clean
+.PHONY: help run test check format bench oracle-compare coverage-table clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -34,6 +34,9 @@ format: $(VENV)/.installed  ## rewrite the code in the house style
 
 bench: $(VENV)/.installed  ## the named benchmarks (see docs/performance.md)
 	$(BIN)/python -m bench
+
+oracle-compare: $(VENV)/.installed  ## the examples' clients against conch and the Triton that TRITON starts (ARGS="bls decoupled")
+	$(BIN)/python -m tests.examples $(ARGS)
 
 coverage-table: $(VENV)/.installed  ## deploy every architecture by both approaches: docs/coverage.md (ARGS="--resume")
 	$(BIN)/python -m tests.coverage $(ARGS)

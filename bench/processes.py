@@ -24,8 +24,13 @@ class Server(msgspec.Struct, frozen=True):
     name: str
     http: int
     grpc: int
+    metrics: int
     process: psutil.Process
     ready_after_s: float
+
+    def cpu_s(self) -> float:
+        """Processor time that it and its models' processes have used."""
+        return sum(sum(each.cpu_times()[:2]) for each in (self.process, *self.process.children(recursive=True)))
 
 
 CONCH = (
@@ -59,7 +64,7 @@ def running(name: str, command: str, repository: Path, limit_s: float = 120.0) -
         child = subprocess.Popen(shlex.split(line), stdout=log, stderr=log)
         try:
             _wait_ready(child, http, started + limit_s, log_path)
-            yield Server(name, http, grpc, psutil.Process(child.pid), time.monotonic() - started)
+            yield Server(name, http, grpc, metrics, psutil.Process(child.pid), time.monotonic() - started)
         finally:
             child.send_signal(signal.SIGTERM)
             try:

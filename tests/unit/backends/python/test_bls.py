@@ -185,9 +185,13 @@ def test_models_are_loaded_unloaded_and_asked_for(workshop: Workshop) -> None:
             assert await evaluate("pb_utils.is_model_ready('echo')") == "True"
             assert await evaluate("pb_utils.is_model_ready(model_name='echo', model_version='2')") == "False"
             assert await evaluate("pb_utils.load_model('new', config='{}', files={'file:1/model.py': b'x'})") == "None"
-            assert models.loaded == [("new", "{}", {"file:1/model.py": b"x"})]
+            assert models.loaded == [("new", "{}", {"1/model.py": b"x"})]
             assert await evaluate("pb_utils.unload_model('new')") == "None"
             assert models.loaded == []
+            assert await evaluate("pb_utils.load_model('new', '{}', {'1/model.py': b'x'})") == (
+                "TritonModelException: Failed to load model: unexpected path '1/model.py' in 'files': expected "
+                "'file:<path>', as in 'file:1/model.py'"
+            )
             assert await evaluate("pb_utils.load_model('broken')") == (
                 "TritonModelException: Failed to load model: Failed to process the request for model 'm_0_0', message: "
                 "failed to load 'broken'"

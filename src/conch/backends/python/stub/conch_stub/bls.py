@@ -158,11 +158,21 @@ class ResponseIterator:
 def load_model(model_name: str, config: str = "", files: dict[str, bytes] | None = None) -> None:
     """Load or reload a model (explicit model control only), with this JSON configuration and these files if given.
 
+    Args:
+        files: content by path in the model's directory, behind `file:`.
+
     Raises:
         TritonModelException: it did not load.
     """
+    plain: dict[str, bytes] = {}
+    for path, content in (files or {}).items():
+        if not path.startswith("file:"):
+            raise TritonModelException(
+                f"Failed to load model: unexpected path '{path}' in 'files': expected 'file:<path>', as in "
+                "'file:1/model.py'"
+            )
+        plain[path[len("file:") :]] = content.encode() if isinstance(content, str) else bytes(content)
     try:
-        plain = {str(path): bytes(content) for path, content in (files or {}).items()}
         server().ask(LOAD_MODEL, str(model_name), str(config) or None, plain)
     except TritonModelException as error:
         raise TritonModelException(f"Failed to load model: {error}") from None
