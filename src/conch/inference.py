@@ -33,6 +33,12 @@ class RequestedOutput(msgspec.Struct, frozen=True, gc=False):
     parameters: Mapping[str, Parameter] = _NO_PARAMETERS
 
 
+class Form:
+    """Stands for what many requests have in common; compared by identity. See `InferRequest.form`."""
+
+    __slots__ = ()
+
+
 class InferRequest(msgspec.Struct, frozen=True):
     """One inference request, already free of any protocol.
 
@@ -51,6 +57,8 @@ class InferRequest(msgspec.Struct, frozen=True):
         empty_final: whether the client of a stream wants to hear of the end of a decoupled model's responses also
             where nothing but the end is left to say.
         trace: what it leaves behind on its way; None when it is not traced.
+        form: requests of one form have equal names, datatypes, shapes and sizes of inputs, none of them BYTES, and
+            equal requested outputs, so that what was found out about one holds for all. None where that is not known.
     """
 
     model_name: str
@@ -65,6 +73,7 @@ class InferRequest(msgspec.Struct, frozen=True):
     timeout_us: int = 0
     empty_final: bool = False
     trace: RequestTrace | None = None
+    form: Form | None = None
 
     def input(self, name: str) -> Tensor | None:
         """The input of that name, or None."""

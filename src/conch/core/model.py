@@ -167,9 +167,11 @@ class Model:
     def _respond(self, pending: Pending, output: Output) -> InferResponse:
         request = pending.request
         tensors = output.tensors
-        wanted = {asked.name for asked in request.outputs} if request.outputs else self._output_names
-        if len(tensors) != 1 or tensors[0].name not in wanted:
-            tensors = tuple(tensor for tensor in tensors if tensor.name in wanted)
+        asked = request.outputs
+        if len(tensors) != 1 or len(asked) != 1 or tensors[0].name != asked[0].name:
+            wanted = {output.name for output in asked} if asked else self._output_names
+            if len(tensors) != 1 or tensors[0].name not in wanted:
+                tensors = tuple([tensor for tensor in tensors if tensor.name in wanted])
         if self._output_reshapes:
             tensors = tuple(map(self._reshaped, tensors))
         return InferResponse(self.config.name, self._version_text, request.id, tensors, output.parameters)

@@ -164,9 +164,11 @@ class RequestQueue:
     def __init__(self, batching: DynamicBatching | None) -> None:
         self._size = 0
         self._timed = 0
+        self._unlimited: deque[Pending] | None = None  # the one level there is, if it has no limits
         if batching is None:
             self._levels = [_Level(QueuePolicy())]
             self._default_level = 1
+            self._unlimited = self._levels[0].waiting
             return
         policies = batching.priority_queue_policy
         self._levels = [
@@ -174,11 +176,16 @@ class RequestQueue:
             for level in range(1, max(1, batching.priority_levels) + 1)
         ]
         self._default_level = batching.default_priority_level or 1
+        policy = self._levels[0].policy
+        if len(self._levels) == 1 and not policy.max_queue_size and not policy.default_timeout_microseconds:
+            self._unlimited = self._levels[0].waiting
 
     def __len__(self) -> int:
         return self._size
 
     def __iter__(self) -> Iterator[Pending]:
+        if self._unlimited is not None:
+            return iter(self._unlimited)
         if len(self._levels) == 1 and not self._levels[0].delayed:
             return iter(self._levels[0].waiting)
         return (pending for level in self._levels for part in (level.waiting, level.delayed) for pending in part)
@@ -192,6 +199,10 @@ class RequestQueue:
         Raises:
             RejectedError: the level's `max_queue_size` is reached.
         """
+        if self._unlimited is not None:
+            self._unlimited.append(pending)
+            self._size += 1
+            return
         request = pending.request
         number = request.priority if 0 < request.priority <= len(self._levels) else self._default_level
         level = self._levels[number - 1]
@@ -210,6 +221,11 @@ class RequestQueue:
 
     def take(self, count: int) -> list[Pending]:
         """Remove and return the first `count` requests."""
+        unlimited = self._unlimited
+        if unlimited is not None:
+            count = min(count, self._size)
+            self._size -= count
+            return [unlimited.popleft() for _ in range(count)]
         taken: list[Pending] = []
         for level in self._levels:
             for part in (level.waiting, level.delayed):
@@ -285,7 +301,9 @@ class RequestQueue:
                     done = [pending for pending in part if pending.future.done()]
                     if name == "waiting":
                         self._timed -= sum(1 for pending in done if pending.deadline_ns)
-                    setattr(level, name, deque(pending for pending in part if not pending.future.done()))
+                    kept = [pending for pending in part if not pending.future.done()]
+                    part.clear()
+                    part.extend(kept)
                     gone += done
         self._size -= len(gone)
         return gone

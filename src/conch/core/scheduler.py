@@ -21,7 +21,7 @@ from conch.core.batching import BatchPolicy, plan_batch, plan_padded_batch
 from conch.core.clock import Clock, Timer
 from conch.core.open_requests import OpenRequests
 from conch.core.padding import cut_response, longest_of, pad_request
-from conch.core.queue import Pending, Progress, RequestQueue
+from conch.core.queue import Pending, Progress, RequestFuture, RequestQueue
 from conch.core.stats import ModelStats, PaddingStat
 from conch.errors import (
     BackendError,
@@ -62,6 +62,12 @@ class _Worker:
         self.label = label
         self.attempts = 0
         self.revived_ns = 0
+
+
+def _tell_all(answered: list[RequestFuture]) -> None:
+    for future in answered:
+        if future.on_settled is not None:
+            future.on_settled(future)
 
 
 class Scheduler:
@@ -286,13 +292,15 @@ class Scheduler:
             return
         padding = self._padding
         longest = longest_of([pending.lengths for pending in batch]) if padding is not None else ()
+        respond, ordered = self._respond, self._ordered
+        answered: list[RequestFuture] = []
         for pending, output in zip(batch, result.outputs, strict=True):
-            if pending.progress is not None or not isinstance(output, Output):
+            if pending.progress is not None or type(output) is not Output:
                 pending.started_ns = started_ns
                 self._leave(pending, output, compute)
                 continue
             try:
-                response = self._respond(pending, output)
+                response = respond(pending, output)
                 if padding is not None:
                     response = cut_response(response, pending.lengths, longest, padding)
             except ConchError as error:
@@ -302,10 +310,29 @@ class Scheduler:
                 stats.record_success(
                     pending.batch_size, now_ns - pending.arrived_ns, started_ns - pending.arrived_ns, compute
                 )
-            pending.future.compute = compute
+            future = pending.future
+            future.compute = compute
             if pending.request.trace is not None:
                 pending.request.trace.executed(started_ns, now_ns, compute)
-            self._finish(pending, response)
+            if ordered:
+                self._finish(pending, response)
+                continue
+            if not future.done():
+                future.set_result(response)
+                answered.append(future)
+            self._ended(pending)
+        self._tell(answered)
+
+    def _tell(self, answered: list[RequestFuture]) -> None:
+        """Let the wires know that these requests are settled.
+
+        A lone answer goes out at once. Those of a larger batch wait a turn: each write wakes its client, and sixteen
+        clients in the way of this loop were measured to cost a sixth of the throughput.
+        """
+        if self._batch_of_one:
+            _tell_all(answered)
+        elif answered:
+            self._loop.call_soon(_tell_all, answered)
 
     def _settle_failed_batch(self, worker: _Worker, batch: list[Pending], started_ns: int, error: ConchError) -> None:
         compute = (0, self._clock.monotonic_ns() - started_ns, 0)
@@ -378,13 +405,7 @@ class Scheduler:
                 future.set_result(outcome)
             else:
                 future.set_exception(outcome)
-            if future.on_settled is not None:
-                # A lone answer goes out at once. Those of a larger batch wait a turn: each write wakes its client, and
-                # sixteen clients in the way of this loop were measured to cost a sixth of the throughput.
-                if self._batch_of_one:
-                    future.on_settled(future)
-                else:
-                    self._loop.call_soon(future.on_settled, future)
+            self._tell([future])
         if pending.progress is None or not pending.progress.executing:
             self._ended(pending)
 

@@ -15,8 +15,11 @@ from conch.config.schema import ModelConfig, ModelInput
 from conch.core.padding import request_lengths, unpadded_shapes
 from conch.core.tensor_bytes import check_tensor_bytes
 from conch.errors import InvalidArgumentError
-from conch.inference import InferRequest, request_prefix
+from conch.inference import Form, InferRequest, request_prefix
 from conch.tensor import DataType, Tensor
+
+#: Forms of requests remembered for each model version.
+_MAX_FORMS = 1024
 
 _BATCH_DIMENSION_NOTE = (
     "NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be prepended to each "
@@ -53,6 +56,8 @@ class RequestRules:
         self._fewest = sum(not spec.optional for spec in config.input)
         self._any_reshape = any(spec.reshape is not None for spec in config.input)
         self._padding = read_padding(config)
+        #: What was found out about requests by their form: batch size, shape key and lengths.
+        self._known: dict[Form, tuple[int, Hashable, Lengths]] = {}
         # Equal shapes need no comparison where every request has the same fixed ones.
         self._uniform = self._most == self._fewest and all(
             rule.fixed or spec.allow_ragged_batch
@@ -61,6 +66,18 @@ class RequestRules:
 
     def check(self, request: InferRequest) -> CheckedRequest:
         """Raises InvalidArgumentError with what was expected and what came."""
+        form = request.form
+        known = self._known.get(form) if form is not None else None
+        if known is not None:
+            return CheckedRequest(request, *known)
+        checked = self._check(request)
+        if form is not None and not self._any_reshape:
+            if len(self._known) >= _MAX_FORMS:
+                self._known.clear()
+            self._known[form] = (checked.batch_size, checked.shape_key, checked.lengths)
+        return checked
+
+    def _check(self, request: InferRequest) -> CheckedRequest:
         for output in request.outputs:
             if output.name not in self._outputs:
                 raise InvalidArgumentError(f"unexpected inference output '{output.name}' for model '{self._model}'")
@@ -165,7 +182,7 @@ class RequestRules:
                 continue
             shape = tensor.shape[:first] + reshape_dims(tensor.shape[first:], rule.dims, rule.reshape)
             inputs.append(Tensor(tensor.name, tensor.datatype, shape, tensor.data))
-        return msgspec.structs.replace(request, inputs=tuple(inputs))
+        return msgspec.structs.replace(request, inputs=tuple(inputs), form=None)
 
     def _prefix(self, request: InferRequest) -> str:
         return request_prefix(request.id)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
 from conch.config.schema import ModelInput, ModelOutput
 from conch.core.validation import RequestRules, reshape_dims
 from conch.errors import InvalidArgumentError
-from conch.inference import InferRequest, RequestedOutput
+from conch.inference import Form, InferRequest, RequestedOutput
 from conch.tensor import DataType, Tensor
 from tests.unit.core.conftest import make_config
 
@@ -104,3 +105,26 @@ def test_a_model_without_batching_takes_shapes_as_they_are() -> None:
     assert rules.check(request(tensor("INPUT0", 16))).batch_size == 1
     with pytest.raises(InvalidArgumentError, match=r"Expected \[16\], got \[1,16\]"):
         rules.check(request(tensor("INPUT0", 1, 16)))
+
+
+def test_a_form_that_is_known_is_checked_as_if_it_were_not() -> None:
+    rules = RequestRules(make_config(name="simple", inputs=TWO_INPUTS, outputs=OUTPUTS))
+    plain = request(tensor("INPUT0", 3, 16), tensor("INPUT1", 3, 16))
+    formed = msgspec.structs.replace(plain, form=Form())
+    first, again = rules.check(formed), rules.check(formed)
+    assert (again.batch_size, again.shape_key, again.lengths) == (3, first.shape_key, first.lengths)
+    assert again.request is formed
+
+
+def test_a_form_that_does_not_fit_is_refused_each_time() -> None:
+    bad = msgspec.structs.replace(request(tensor("INPUT0", 1, 8), tensor("INPUT1", 1, 16)), form=Form())
+    for _ in range(2):
+        with pytest.raises(InvalidArgumentError, match="unexpected shape for input 'INPUT0'"):
+            RULES.check(bad)
+
+
+def test_a_reshaped_request_is_reshaped_whatever_its_form() -> None:
+    inputs = (ModelInput("INPUT0", DataType.INT32, (16,), reshape=(4, 4)),)
+    rules = RequestRules(make_config(name="simple", inputs=inputs, outputs=OUTPUTS))
+    formed = msgspec.structs.replace(request(tensor("INPUT0", 2, 16)), form=Form())
+    assert [rules.check(formed).request.inputs[0].shape for _ in range(2)] == [(2, 4, 4), (2, 4, 4)]

@@ -14,7 +14,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from conch.errors import ConchError, InvalidArgumentError
-from conch.inference import InferRequest, InferResponse, Parameter, RequestedOutput
+from conch.inference import Form, InferRequest, InferResponse, Parameter, RequestedOutput
 from conch.tensor import DataType, Tensor, encode_bytes_elements
 from conch.tensor.datatype import DATATYPE_BY_NAME
 from conch.tensor.tensor import Buffer
@@ -72,7 +72,11 @@ class _InputHead(msgspec.Struct, frozen=True, gc=False):
 
 
 class _RequestHead(msgspec.Struct, frozen=True):
-    """A request but for its id and raw bytes."""
+    """A request but for its id and raw bytes.
+
+    Attributes:
+        form: the form of those whose raw bytes are of `sizes`; None where there is none.
+    """
 
     model_name: str
     model_version: str
@@ -81,6 +85,8 @@ class _RequestHead(msgspec.Struct, frozen=True):
     fields: RequestFields
     typed: bool
     in_shared_memory: bool
+    sizes: list[int]
+    form: Form | None
 
 
 class _Fault(Exception):
@@ -114,7 +120,7 @@ class RequestDecoder:
         inputs: tuple[Tensor, ...]
         head = self._heads.get((rest, bool(raw))) if not headers else None
         if head is None:
-            head = self._parse(rest, request_id, bool(raw), headers)
+            head = self._parse(rest, request_id, raw, headers)
         if head.in_shared_memory:
             inputs = self._inputs_in_place(head, rest, request_id, raw)
         elif len(head.inputs) == 1 and raw:
@@ -126,6 +132,9 @@ class RequestDecoder:
             inputs = tuple(Tensor(i.name, i.datatype, i.shape, data) for i, data in zip(head.inputs, raw, strict=False))
         else:
             raise self._missing_data(head, rest, request_id, len(raw))
+        form = head.form
+        if form is not None and [len(data) for data in raw] != head.sizes:
+            form = None
         fields = head.fields
         return InferRequest(
             head.model_name,
@@ -139,26 +148,31 @@ class RequestDecoder:
             fields.priority,
             fields.timeout_us,
             fields.empty_final,
+            form=form,
         )
 
-    def _parse(self, rest: bytes, request_id: str, raw: bool, headers: Mapping[str, str]) -> _RequestHead:
+    def _parse(self, rest: bytes, request_id: str, raw: list[Buffer], headers: Mapping[str, str]) -> _RequestHead:
         message = _protobuf(rest)
+        typed = not raw
         try:
             fields = request_fields(message.parameters, headers)
             outputs = _requested_outputs(message)
-            inputs = _input_heads(message, request_id, raw)
+            inputs = _input_heads(message, request_id, not typed)
         except ConchError as error:
             raise UndecodableRequest(error, message, request_id) from error
         except _Fault as fault:
             raise UndecodableRequest(fault.error, message, request_id, fault.datatype_of) from fault
         in_shared_memory = any(each.area for each in inputs) or bool(output_areas(outputs))
+        sizes = [len(data) for data in raw]
+        formed = not typed and not in_shared_memory and len(raw) == len(inputs)
+        form = Form() if formed and all(each.datatype is not DataType.BYTES for each in inputs) else None
         head = _RequestHead(
-            message.model_name, message.model_version, inputs, outputs, fields, not raw, in_shared_memory
+            message.model_name, message.model_version, inputs, outputs, fields, typed, in_shared_memory, sizes, form
         )
         if len(rest) <= _MAX_HEAD_BYTES and not headers:
             if len(self._heads) >= _MAX_HEADS:
                 self._heads.clear()
-            self._heads[rest, raw] = head
+            self._heads[rest, not typed] = head
         return head
 
     def _inputs_in_place(

@@ -9,7 +9,8 @@ from typing import Any, Protocol, cast
 
 from conch.core.queue import RequestFuture
 from conch.errors import CancelledError, ConchError
-from conch.wire.http.messages import HttpApp, HttpRequest, Outcome, Pending, Reply, Streamed, error_reply
+from conch.wire.http.known_heads import KnownHeads
+from conch.wire.http.messages import HttpApp, HttpRequest, Outcome, Pending, Reply, RequestHead, Streamed, error_reply
 from conch.wire.http.reader import Limits, RequestReader
 from conch.wire.http.streaming import StreamWriter
 
@@ -23,10 +24,15 @@ _KEEP_ALIVE_END = b"\r\nConnection: keep-alive\r\n\r\n"
 
 
 class ConnectionOwner(Protocol):
-    """Who keeps track of a connection."""
+    """Who keeps track of a connection.
+
+    Attributes:
+        heads: the heads that came over any of its connections.
+    """
 
     app: HttpApp
     limits: Limits
+    heads: KnownHeads
     loop: asyncio.AbstractEventLoop
 
     def opened(self, connection: Connection) -> None: ...
@@ -46,7 +52,7 @@ class Connection(asyncio.Protocol):
         self._limits = owner.limits
         self._loop = owner.loop
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self._reader = RequestReader(self, owner.limits, owner.app.needs_raw_headers)
+        self._reader = RequestReader(self, owner.limits, owner.app.needs_raw_headers, owner.heads)
         # The messages being answered.
         self._waiting: deque[HttpRequest] = deque()
         self._current: HttpRequest | None = None
@@ -133,12 +139,13 @@ class Connection(asyncio.Protocol):
         self._settle(outcome)
 
     def _settle(self, outcome: Outcome) -> None:
-        if isinstance(outcome, Reply):
+        if type(outcome) is Reply:
             self._finish(outcome)
             return
-        if isinstance(outcome, Streamed):
+        if type(outcome) is Streamed:
             self._begin_stream(outcome)
             return
+        assert type(outcome) is Pending
         self._pending = outcome
         awaitable = outcome.awaitable
         if type(awaitable) is RequestFuture and not awaitable.done():
@@ -172,10 +179,11 @@ class Connection(asyncio.Protocol):
     def _begin_stream(self, streamed: Streamed) -> None:
         request = self._current
         assert request is not None
-        keep_alive = request.keep_alive and not self._draining and not request.is_http_1_0
-        coding = b"" if request.is_http_1_0 else b"Transfer-Encoding: chunked\r\n"
+        is_http_1_0 = request.head.is_http_1_0
+        keep_alive = request.head.keep_alive and not self._draining and not is_http_1_0
+        coding = b"" if is_http_1_0 else b"Transfer-Encoding: chunked\r\n"
         head = streamed.head + coding + (b"\r\n" if keep_alive else b"Connection: close\r\n\r\n")
-        writer = StreamWriter(self._transport, chunked=not request.is_http_1_0, paused=self._write_paused)
+        writer = StreamWriter(self._transport, chunked=not is_http_1_0, paused=self._write_paused)
         self._stream = writer
         self._future = self._loop.create_task(writer.write(head, streamed.pieces))
         self._future.add_done_callback(partial(self._stream_ended, keep_alive))
@@ -199,8 +207,9 @@ class Connection(asyncio.Protocol):
         request = self._current
         assert request is not None
         self._current = None
-        keep_alive = request.keep_alive and not self._draining
-        self._write(reply, keep_alive, request)
+        head = request.head
+        keep_alive = head.keep_alive and not self._draining
+        self._write(reply, keep_alive, head)
         self._progress_at = self._loop.time()
         if not keep_alive:
             self._close()
@@ -226,15 +235,18 @@ class Connection(asyncio.Protocol):
             self._continue_due = False
             self._transport.write(_CONTINUE)
 
-    def _write(self, reply: Reply, keep_alive: bool, request: HttpRequest | None) -> None:
-        if not keep_alive:
-            end = _CLOSE_END
-        elif request is not None and request.is_http_1_0:
-            end = _KEEP_ALIVE_END
+    def _write(self, reply: Reply, keep_alive: bool, head: RequestHead | None) -> None:
+        if keep_alive and reply.start and head is not None and not head.is_http_1_0:
+            start = reply.start
         else:
-            end = _END
-        start = reply.head + str(reply.length).encode() + end
-        parts = () if request is not None and request.method == b"HEAD" else reply.parts
+            if not keep_alive:
+                end = _CLOSE_END
+            elif head is not None and head.is_http_1_0:
+                end = _KEEP_ALIVE_END
+            else:
+                end = _END
+            start = reply.head + str(reply.length).encode() + end
+        parts = () if head is not None and head.method == b"HEAD" else reply.parts
         if reply.length <= _JOIN_BYTES:
             self._transport.write(b"".join((start, *parts)))
             return
@@ -244,7 +256,7 @@ class Connection(asyncio.Protocol):
 
     def _write_refusal(self) -> None:
         assert self._refusal is not None
-        self._write(self._refusal, keep_alive=False, request=None)
+        self._write(self._refusal, keep_alive=False, head=None)
         self._refusal = None
         self._refused = True
         # The client may still be sending. Closing now would reset the connection and lose the reply on its side, so

@@ -11,7 +11,7 @@ import msgspec
 
 from conch.core.api import ModelView
 from conch.errors import InternalError, InvalidArgumentError
-from conch.inference import InferRequest, Parameter, RequestedOutput, request_prefix
+from conch.inference import Form, InferRequest, Parameter, RequestedOutput, request_prefix
 from conch.tensor import DataType, Tensor
 from conch.tensor.datatype import DATATYPE_BY_NAME
 from conch.tensor.tensor import Buffer
@@ -23,6 +23,8 @@ from conch.wire.shared_memory import Area, SharedMemoryRegions
 
 _UINT64_MAX = 2**64 - 1
 _NOT_UNSIGNED = "attempt to access JSON non-unsigned-integer as unsigned-integer"
+#: Data of this size stay views into the body.
+_VIEW_BYTES = 1024
 #: Longest head that is kept to be recognized.
 _CACHED_BYTES = 2048
 _NO_OBJECT: Mapping[str, Any] = {}
@@ -35,11 +37,13 @@ class OutputForms(msgspec.Struct, frozen=True, gc=False):
         binary_default: form of outputs the client did not list.
         binary: output name -> binary or JSON, for those it listed.
         areas: output name -> where in shared memory it goes, for those that do not travel.
+        plain: all outputs are binary, and are the model's own: nothing in shared memory, no classes.
     """
 
     binary_default: bool = False
     binary: Mapping[str, bool] = {}
     areas: Mapping[str, Area] = {}
+    plain: bool = False
 
 
 class Decoded(msgspec.Struct, frozen=True, gc=False):
@@ -71,10 +75,11 @@ class _Head(msgspec.Struct, frozen=True):
     inputs: tuple[_Input, ...]
     outputs: tuple[RequestedOutput, ...]
     forms: OutputForms
+    form: Form | None
 
 
 _JSON_FORMS = OutputForms()
-_BINARY_FORMS = OutputForms(binary_default=True)
+_BINARY_FORMS = OutputForms(binary_default=True, plain=True)
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -127,9 +132,11 @@ def decode_infer(target: Target, body: bytes, header: bytes | None, forwarded: M
         fields.flags,
         fields.priority,
         fields.timeout_us,
+        form=parsed.form,
     )
-    for area in parsed.forms.areas.values():
-        target.regions.view(area)
+    if parsed.forms.areas:
+        for area in parsed.forms.areas.values():
+            target.regions.view(area)
     return Decoded(request, parsed.forms)
 
 
@@ -147,7 +154,6 @@ def _header_length(header: bytes, body_bytes: int) -> int:
 
 def _tensors(head: _Head, body: bytes, offset: int, target: Target) -> tuple[Tensor, ...]:
     """The input tensors; binary data is taken from `body` from `offset` on, in the order of the inputs."""
-    view = memoryview(body)
     tensors: list[Tensor] = []
     for entry in head.inputs:
         data: Buffer
@@ -158,7 +164,9 @@ def _tensors(head: _Head, body: bytes, offset: int, target: Target) -> tuple[Ten
                     f"unexpected size for input '{entry.name}', expecting {end - len(body)} additional bytes for model "
                     f"'{target.view.config.name}'"
                 )
-            data, offset = view[offset:end], end
+            # A small copy is cheaper than a view.
+            data = body[offset:end] if entry.byte_size < _VIEW_BYTES else memoryview(body)[offset:end]
+            offset = end
         elif entry.area is not None:
             data = target.regions.view(entry.area).toreadonly()
         else:
@@ -196,7 +204,9 @@ def _parse_head(text: Buffer) -> _Head:
     forms = _BINARY_FORMS if binary_default else _JSON_FORMS
     if "outputs" in document:
         outputs, forms = _parse_outputs(document["outputs"], binary_default)
-    return _Head(request_id, fields, tuple(inputs.values()), outputs, forms)
+    given = tuple(inputs.values())
+    all_sized = all(entry.byte_size >= 0 and entry.datatype is not DataType.BYTES for entry in given)
+    return _Head(request_id, fields, given, outputs, forms, Form() if all_sized else None)
 
 
 #: Heads in front of binary data are small and come again and again: equal ones are parsed once.
@@ -250,7 +260,10 @@ def _parse_outputs(value: object, binary_default: bool) -> tuple[tuple[Requested
             binary[name] = _flag(parameters.get("binary_data", False), "Unable to parse 'binary_data'")
             if in_shared_memory:
                 areas[name] = _area(parameters)
-    return tuple(outputs.values()), OutputForms(binary_default, binary, areas)
+    plain = all(binary.values()) and not areas and not any(output.classification for output in outputs.values())
+    if not outputs:
+        plain = binary_default
+    return tuple(outputs.values()), OutputForms(binary_default, binary, areas, plain)
 
 
 def _string(fields: Mapping[str, Any], name: str) -> str:

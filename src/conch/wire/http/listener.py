@@ -6,6 +6,7 @@ import asyncio
 
 from conch.errors import UnavailableError
 from conch.wire.http.connection import Connection
+from conch.wire.http.known_heads import KnownHeads
 from conch.wire.http.messages import HttpApp
 from conch.wire.http.reader import Limits
 from conch.wire.tls import TlsOptions, tls_context
@@ -27,6 +28,7 @@ class Listener:
         self.port = 0
         self.loop: asyncio.AbstractEventLoop
         self._server: asyncio.Server | None = None
+        self.heads = KnownHeads()
         self._connections: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._all_closed: asyncio.Future[None] | None = None

@@ -13,35 +13,77 @@ from conch.tensor.tensor import Buffer
 from conch.wire.http.json_text import encode_json
 
 
-class HttpRequest(msgspec.Struct, frozen=True, gc=False):
-    """One complete request.
+class RequestHead:
+    """A request but for its body. Clients repeat their heads byte by byte, so one object may stand for many requests.
 
     Attributes:
         method: as sent, e.g. b"POST".
         target: the request target as sent: path and query.
         headers: lower-case name -> value; the last of equal names.
         raw_headers: names and values as sent, in order; empty unless the app needs them.
-        body: the body with transfer coding removed (content coding not).
         keep_alive: whether the connection may serve another request.
         is_http_1_0: whether the client speaks HTTP/1.0: it has to be told that the connection stays open, and does not
             know chunked bodies.
+        body_bytes: the body's size, -1 where the head does not tell it.
+        note: what the app made of the head alone, for the requests that come with it again; None at first.
     """
 
-    method: bytes
-    target: bytes
-    headers: Mapping[bytes, bytes]
-    raw_headers: Sequence[tuple[bytes, bytes]]
+    __slots__ = ("body_bytes", "headers", "is_http_1_0", "keep_alive", "method", "note", "raw_headers", "target")
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: Mapping[bytes, bytes],
+        raw_headers: Sequence[tuple[bytes, bytes]] = (),
+        keep_alive: bool = True,
+        is_http_1_0: bool = False,
+        body_bytes: int = -1,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.raw_headers = raw_headers
+        self.keep_alive = keep_alive
+        self.is_http_1_0 = is_http_1_0
+        self.body_bytes = body_bytes
+        self.note: Any = None
+
+
+class HttpRequest(msgspec.Struct, frozen=True, gc=False):
+    """One complete request; `body` has no transfer coding any more, but may have a content coding."""
+
+    head: RequestHead
     body: bytes
-    keep_alive: bool
-    is_http_1_0: bool
+
+    @property
+    def method(self) -> bytes:
+        """See `RequestHead`."""
+        return self.head.method
+
+    @property
+    def target(self) -> bytes:
+        """See `RequestHead`."""
+        return self.head.target
+
+    @property
+    def headers(self) -> Mapping[bytes, bytes]:
+        """See `RequestHead`."""
+        return self.head.headers
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
-    """One complete reply: everything up to the value of Content-Length, and the body in parts."""
+    """One complete reply: everything up to the value of Content-Length, and the body in parts.
+
+    Attributes:
+        start: what is sent before the body to a client of HTTP/1.1 whose connection stays open, if that is known
+            already: `head`, the length and the blank line.
+    """
 
     head: bytes
     length: int
     parts: Sequence[Buffer]
+    start: bytes = b""
 
 
 class Streamed(msgspec.Struct, frozen=True):
@@ -84,7 +126,7 @@ class HttpApp(Protocol):
     """What answers the requests of a listener.
 
     Attributes:
-        needs_raw_headers: whether `HttpRequest.raw_headers` is to be filled.
+        needs_raw_headers: whether `RequestHead.raw_headers` is to be filled.
     """
 
     needs_raw_headers: bool

@@ -17,6 +17,7 @@ from conch.wire.http.messages import (
     HttpRequest,
     Outcome,
     Reply,
+    RequestHead,
     empty_reply,
     error_reply,
     json_reply,
@@ -133,9 +134,7 @@ class VertexAi:
         if endpoint not in _REDIRECTED:
             return _NO_SUCH_PATH
         method = next(iter(self._api.table[endpoint]))
-        return self._api.dispatch(
-            msgspec.structs.replace(_rewritten(request, b"/" + target, _VERTEX_BINARY), method=method)
-        )
+        return self._api.dispatch(_rewritten(request, b"/" + target, _VERTEX_BINARY, method))
 
     def failure(self, error: BaseException) -> Reply:
         return failure_reply(error)
@@ -164,13 +163,17 @@ def _infer_target(model: str) -> bytes:
     return f"/v2/models/{quote(model, safe='')}/infer".encode()
 
 
-def _rewritten(request: HttpRequest, target: bytes, binary_type: str) -> HttpRequest:
+def _rewritten(request: HttpRequest, target: bytes, binary_type: str, method: bytes = b"POST") -> HttpRequest:
     """The request with the length of its head taken from the content type, where the platform lets it through."""
-    headers = {name: value for name, value in request.headers.items() if name != _HEAD_LENGTH}
+    head = request.head
+    headers = {name: value for name, value in head.headers.items() if name != _HEAD_LENGTH}
     content_type = headers.get(b"content-type", b"").decode("latin-1")
     if content_type.startswith(binary_type):
         headers[_HEAD_LENGTH] = _leading_integer(content_type.removeprefix(binary_type))
-    return msgspec.structs.replace(request, target=target, headers=headers)
+    forwarded = RequestHead(
+        method, target, headers, head.raw_headers, head.keep_alive, head.is_http_1_0, head.body_bytes
+    )
+    return HttpRequest(forwarded, request.body)
 
 
 def _leading_integer(text: str) -> bytes:
@@ -186,5 +189,5 @@ def _leading_integer(text: str) -> bytes:
 def _sagemaker_reply(reply: Reply) -> Reply:
     """SageMaker passes no headers on but the content type: the length of the head travels there."""
     return msgspec.structs.replace(
-        reply, head=reply.head.replace(_BINARY_HEAD, f"Content-Type: {_SAGEMAKER_BINARY}".encode())
+        reply, head=reply.head.replace(_BINARY_HEAD, f"Content-Type: {_SAGEMAKER_BINARY}".encode()), start=b""
     )

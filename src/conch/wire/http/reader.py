@@ -8,7 +8,8 @@ import httptools
 import msgspec
 
 from conch.wire.http.compression import too_large
-from conch.wire.http.messages import HttpRequest, Reply, error_reply
+from conch.wire.http.known_heads import MAX_HEAD_BYTES, KnownHeads
+from conch.wire.http.messages import HttpRequest, Reply, RequestHead, error_reply
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -54,15 +55,18 @@ class RequestSink(Protocol):
 class RequestReader:
     """Reads the requests of one connection.
 
+    A head that was seen before is found by its bytes, and its body cut off by its length; the parser sees neither.
+
     Attributes:
         receiving: a request has begun and is not complete.
         head_done: its head is.
         started_at: when it began, on the clock of `feed`'s `now`.
     """
 
-    def __init__(self, sink: RequestSink, limits: Limits, keeps_raw_headers: bool) -> None:
+    def __init__(self, sink: RequestSink, limits: Limits, keeps_raw_headers: bool, known: KnownHeads) -> None:
         self._sink = sink
         self._limits = limits
+        self._known = known
         self._keeps_raw_headers = keeps_raw_headers
         self._parser = httptools.HttpRequestParser(self)
         self.receiving = False
@@ -77,18 +81,50 @@ class RequestReader:
         self._body_bytes = 0
         self._wire_bytes = 0
         self._body_remaining = 0  # of a body that bypasses the parser
-        self._body_keep_alive = True
+        self._head: RequestHead | None = None  # that of this body
+        self._last_head: RequestHead | None = None  # what the parser read in the message it is at
+        self._parser_waits = False  # for this body
+        self._between = True  # nothing of a next message has come, and one may come
+        self._begun = 0  # messages in what is being fed to the parser
         self._refusal: Reply | None = None
 
     def feed(self, data: bytes, now: float) -> None:
         """Take what arrived."""
         self._now = now
-        self._receive(data)
+        while self._between and data and not self._sink.closing:
+            rest = self._take_known(data)
+            if rest is None:
+                break
+            data = rest
+        if data:
+            self._receive(data)
 
     def abandon(self) -> None:
         """Forget the request that is being received."""
         self.receiving = False
         self._chunks = []
+
+    def _take_known(self, data: bytes) -> bytes | None:
+        """Take the message that begins with a head that is known; returns what follows it, None where there is none."""
+        body_at = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES) + 4
+        head = self._known.get(data[:body_at])
+        if head is None:
+            return None
+        end = body_at + head.body_bytes
+        size = len(data)
+        if size == end:
+            self._sink.on_request(HttpRequest(head, data[body_at:]))
+            return b""
+        if size > end:
+            self._sink.on_request(HttpRequest(head, data[body_at:end]))
+            return data[end:]
+        self.receiving = self.head_done = True
+        self.started_at = self._now
+        self._between = False
+        self._head = head
+        self._chunks = [data[body_at:]] if size > body_at else []
+        self._body_remaining = end - size
+        return b""
 
     def _receive(self, data: bytes) -> None:
         if self._body_remaining:
@@ -96,15 +132,22 @@ class RequestReader:
                 self._body_remaining -= len(data)
                 self._chunks.append(data)
                 return
-            self._chunks.append(data[: self._body_remaining])
+            self._chunks.append(data if len(data) == self._body_remaining else data[: self._body_remaining])
             data = data[self._body_remaining :]
             self._body_remaining = 0
-            self._complete(self._body_keep_alive)
-            self._parser = httptools.HttpRequestParser(self)  # the old one still waits for this body
-        if data and not self._sink.closing:
+            if self._parser_waits:
+                self._parser = httptools.HttpRequestParser(self)
+                self._parser_waits = False
+            head, self._head = self._head, None
+            assert head is not None
+            self._complete(head)
+            self.feed(data, self._now)
+        elif data and not self._sink.closing:
             self._feed(data)
 
     def _feed(self, data: bytes) -> None:
+        self._begun = 0
+        began_between = self._between
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -118,6 +161,8 @@ class RequestReader:
         self._just_begun = False
         if self._refusal is not None:
             self._refuse(self._refusal)
+        elif began_between and self._begun == 1 and self._last_head is not None:
+            self._known.learn(data[: data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES) + 4], self._last_head)
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """Go on in HTTP/1.1 with what follows the head of a request that offered another protocol."""
@@ -155,14 +200,17 @@ class RequestReader:
                 self._refusal = error_reply(400, "chunked request body has far more framing than data")
 
     def _bypass_parser(self) -> None:
-        self._body_remaining = int(self._headers[b"content-length"]) - self._body_bytes
-        self._body_keep_alive = self._parser.should_keep_alive()
+        self._head = self._read_head()
+        self._parser_waits = True
+        self._body_remaining = self._head.body_bytes - self._body_bytes
 
     # httptools callbacks: they must not raise
 
     def on_message_begin(self) -> None:
         self.receiving = self._just_begun = True
-        self.head_done = False
+        self.head_done = self._between = False
+        self._last_head = None
+        self._begun += 1
         self.started_at = self._now
         self._head_bytes = self._body_bytes = self._wire_bytes = 0
         self._target = b""
@@ -198,7 +246,7 @@ class RequestReader:
     def on_message_complete(self) -> None:
         if b"upgrade" in self._headers and self._parser.should_upgrade() and self._announces_body():
             return  # its body follows: `_decline_upgrade` goes on
-        self._complete(self._parser.should_keep_alive())
+        self._complete(self._read_head())
 
     def _announces_body(self) -> bool:
         return b"transfer-encoding" in self._headers or self._headers.get(b"content-length", b"0").strip(b"0") != b""
@@ -208,25 +256,30 @@ class RequestReader:
             what = "Request body" if b"inference-header-content-length" in self._headers else "Request JSON"
             self._refusal = error_reply(400, too_large(what, size, self._limits.max_body_bytes).message)
 
-    def _complete(self, keep_alive: bool) -> None:
+    def _read_head(self) -> RequestHead:
+        """The head of the message that the parser is at."""
+        parser, headers = self._parser, self._headers
+        method = parser.get_method()
+        # Whatever follows CONNECT is not for this server.
+        keep_alive = parser.should_keep_alive() and method != b"CONNECT"
+        length = headers.get(b"content-length")
+        head = self._last_head = RequestHead(
+            method,
+            self._target,
+            headers,
+            self._raw_headers,
+            keep_alive,
+            (not keep_alive or b"connection" in headers) and parser.get_http_version() == "1.0",
+            -1 if length is None else int(length),
+        )
+        return head
+
+    def _complete(self, head: RequestHead) -> None:
         self.receiving = False
         if self._refusal is not None or self._sink.closing:
             return
+        self._between = head.keep_alive
         chunks = self._chunks
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         self._chunks = []
-        parser = self._parser
-        method = parser.get_method()
-        if method == b"CONNECT":  # whatever follows is not for this server
-            keep_alive = False
-        self._sink.on_request(
-            HttpRequest(
-                method,
-                self._target,
-                self._headers,
-                self._raw_headers,
-                body,
-                keep_alive,
-                (not keep_alive or b"connection" in self._headers) and parser.get_http_version() == "1.0",
-            )
-        )
+        self._sink.on_request(HttpRequest(head, body))

@@ -114,13 +114,13 @@ def test_binary_input_and_output(served: Served) -> None:
 
 def test_binary_inputs_are_views_of_the_body_in_input_order(own_served: Served) -> None:
     entries = [
-        {"name": name, "datatype": "INT32", "shape": [1, 16], "parameters": {"binary_data_size": 64}}
+        {"name": name, "datatype": "INT32", "shape": [1, 512], "parameters": {"binary_data_size": 2048}}
         for name in ("INPUT0", "INPUT1")
     ]
-    body, headers = binary_request(entries, b"a" * 64 + b"b" * 64)
+    body, headers = binary_request(entries, b"a" * 2048 + b"b" * 2048)
     assert own_served.post("/v2/models/simple/infer", body, headers).status == 200
     (seen,) = own_served.fake.requests
-    assert [bytes(tensor.data) for tensor in seen.inputs] == [b"a" * 64, b"b" * 64]
+    assert [bytes(tensor.data) for tensor in seen.inputs] == [b"a" * 2048, b"b" * 2048]
     views = [tensor.data for tensor in seen.inputs]
     assert all(isinstance(view, memoryview) for view in views)
     assert len({id(view.obj) for view in views if isinstance(view, memoryview)}) == 1

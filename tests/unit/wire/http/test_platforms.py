@@ -12,7 +12,7 @@ import pytest
 
 from conch.errors import InvalidArgumentError
 from conch.wire.api_keys import ApiKeys
-from conch.wire.http.messages import HttpApp, HttpRequest, Pending, Reply
+from conch.wire.http.messages import HttpApp, HttpRequest, Pending, Reply, RequestHead
 from conch.wire.http.platforms import SageMaker, VertexAi, VertexRoutes, only_model
 from conch.wire.http.server import HttpOptions, PlatformServer, make_api
 from conch.wire.shared_memory import SharedMemoryRegions
@@ -44,7 +44,7 @@ def vertex(default: Callable[[], str] = lambda: "one_string", keys: ApiKeys | No
 def ask(app: HttpApp, method: str, target: str, body: bytes = b"", **headers: str) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body of a reply."""
     named = {name.replace("_", "-").lower().encode(): value.encode() for name, value in headers.items()}
-    request = HttpRequest(method.encode(), target.encode(), named, (), body, True, False)
+    request = HttpRequest(RequestHead(method.encode(), target.encode(), named), body)
 
     async def run() -> Reply:
         try:
