@@ -1,8 +1,13 @@
-"""A benchmark of its own: conch and, where the variable TRITON holds a command line, Triton, in turn."""
+"""A benchmark of its own: conch and, where the variable TRITON holds a command line, Triton, in turn.
+
+Both servers run all the time and are measured one after the other, round after round: what else the machine does then
+disturbs both alike.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -31,11 +36,12 @@ def alternate(unit: str, write: Callable[[Path], None], measure: Callable[[Serve
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         repository = Path(scratch) / "models"
         write(repository)
-        for _ in range(arguments.rounds):
-            for name, command in commands.items():
-                with running(name, command, repository) as server:
+        with contextlib.ExitStack() as stack:
+            servers = [stack.enter_context(running(name, command, repository)) for name, command in commands.items()]
+            for _ in range(arguments.rounds):
+                for server in servers:
                     for case, value in measure(server).items():
-                        rounds.setdefault(case, {}).setdefault(name, []).append(value)
+                        rounds.setdefault(case, {}).setdefault(server.name, []).append(value)
     results = [_summary(case, unit, values) for case, values in rounds.items()]
     for result in results:
         print("  ".join(f"{key}: {value}" for key, value in result.items() if key != "rounds"))

@@ -64,6 +64,7 @@ class SequenceScheduler:
         self._name = config.name
         self._iterative = batching.iterative_sequence
         self._idle_ns = batching.max_sequence_idle_microseconds * 1000
+        self._decoupled = config.decoupled
         self._controls = SequenceControls(config, batching)
         self._states = states
         self._stats = stats
@@ -180,7 +181,7 @@ class SequenceScheduler:
                 f"inference request for sequence {correlation_id} to model '{self._name}' must specify the START flag "
                 "on the first request of the sequence"
             )
-        self._controls.tensors(correlation_id, 0)
+        self._controls.check(correlation_id)
         if starts and is_open:
             logger.warning(
                 "sequence %s for model '%s' has a conflict. The previous sequence did not end before this sequence "
@@ -216,11 +217,15 @@ class SequenceScheduler:
         lane.planned = False
         if self._closed or lane.running or self._held():
             return
+        fronts: list[Pending | None] = []
         for slot in lane.slots:
-            while slot.queue and slot.queue[0].given_up:
-                self._skip(slot, slot.queue.popleft())
+            waiting = slot.queue
+            while waiting and waiting[0].given_up:
+                self._skip(slot, waiting.popleft())
+            fronts.append(waiting[0].pending if waiting else None)
+        if not any(fronts):
+            return
         now_ns = self._clock.monotonic_ns()
-        fronts = [slot.queue[0].pending if slot.queue else None for slot in lane.slots]
         decision = plan_direct_batch(fronts, self._policy, now_ns)
         if not decision.places:
             self._plan_timer(decision.wait_until_ns)
@@ -231,6 +236,7 @@ class SequenceScheduler:
         )
         lane.running = len(chosen)
         ended: list[Slot] = []
+        null_request: InferRequest | None = None
         for slot, goes in chosen:
             if goes:
                 entry = slot.queue.popleft()
@@ -238,7 +244,8 @@ class SequenceScheduler:
                 if entry.end:
                     ended.append(slot)
             else:
-                self._submit(Sent(self._null_request(example), slot, None, example, now_ns))
+                null_request = null_request or self._null_request(example)
+                self._submit(Sent(null_request, slot, None, example, now_ns))
         for slot in ended:
             self._release(slot)
 
@@ -267,7 +274,8 @@ class SequenceScheduler:
             again = self._controlled(msgspec.structs.replace(request, flags=0), 0)
         sent = Sent(self._controlled(request, entry.flags), slot, entry, entry.pending, self._clock.monotonic_ns())
         sent.again = again
-        sent.future.on_response = partial(self._on_response, entry)
+        if self._decoupled:
+            sent.future.on_response = partial(self._on_response, entry)
         self._submit(sent)
 
     def _controlled(self, request: InferRequest, flags: int) -> InferRequest:
