@@ -57,6 +57,9 @@ PRUNED = (
     "conch runs what the requested outputs need; Triton's ensemble gets stuck when one output is needed for another"
 )
 FAILED_ONCE = "a failed request of an ensemble counts as one failure; Triton counts it twice"
+RESPONSE_STATISTICS = (
+    "conch counts the responses of decoupled Python models one by one; that backend of Triton does not"
+)
 MIXED_STEPS = "conch names the tensors that responses of different steps would meet in; Triton names the ensemble"
 ENDLESS = "conch refuses a step that makes an input of the ensemble again; Triton loads it and never answers"
 ALL_ERRORS = "conch lists everything that is wrong with an ensemble; Triton what it finds first"
@@ -220,6 +223,25 @@ ON_PURPOSE: dict[tuple[str, str], Purpose] = {
         )
         for scenario in ("inner tensor as output", "outputs at a time")
     },
+    **{
+        ("decoupled_statistics", f"of {what}"): Purpose(RESPONSE_STATISTICS, r".*response_stats\b.*")
+        for what in (
+            "both",
+            "both over gRPC",
+            "nothing",
+            "the last at once",
+            "an error in the middle",
+            "an empty one in the middle",
+            "one that raises",
+            "a thread",
+            "one given up",
+            "its first step",
+        )
+    },
+    ("decoupled_statistics", "ensemble that fails"): Purpose(STEP_NAMED, STEP_ERROR),
+    ("decoupled_statistics", "of an ensemble that fails"): Purpose(FAILED_ONCE, r".*\.fail\.count: .*"),
+    ("decoupled_statistics", "over gRPC"): Purpose(FAILED_ONCE, r".*\.fail\.count: .*"),
+    ("decoupled_statistics", "of an ordinary model"): Purpose(ERROR_RESPONSES, UNCOUNTED),
     ("model_calls", "an ensemble whose step fails"): Purpose(STEP_NAMED, r"body\.outputs\[0\]\.data\[0\]: .*"),
     **{
         (group, scenario.format(model)): Purpose(reason, WHOLE)

@@ -156,7 +156,7 @@ SUPPORT: dict[str, Support] = {
     "sequence_batching.iterative_sequence": _honoured("each request is a sequence that the model may execute again"),
     "ensemble_scheduling": _honoured("the model is an ensemble: a pipeline of other models"),
     "ensemble_scheduling.max_inflight_requests": _honoured(
-        "requests of the ensemble at one step at the same time, of whatever response of a decoupled step; 0 for no limit"
+        "requests of the ensemble, or responses of its decoupled steps, at one step at the same time; 0 for no limit"
     ),
     "ensemble_scheduling.step": _honoured("the models, in any order"),
     "ensemble_scheduling.step.model_name": _honoured("a model of the repositories, which may be an ensemble itself"),

@@ -66,6 +66,26 @@ class BatchStat(msgspec.Struct, frozen=True):
     compute_output: DurationStat
 
 
+class ResponseStat(msgspec.Struct, frozen=True):
+    """Responses of one number, counted from 0 in each request, of a decoupled model.
+
+    Attributes:
+        compute_infer: time the model took for them, since it began with the request or sent the response before.
+        compute_output: time to take them over and hand them on.
+        success: those with tensors, compute_infer and compute_output together.
+        fail: errors, both times together.
+        empty_response: the end and nothing else, or a response without tensors; compute_infer only.
+        cancel: those nobody waited for any more.
+    """
+
+    compute_infer: DurationStat
+    compute_output: DurationStat
+    success: DurationStat
+    fail: DurationStat
+    empty_response: DurationStat
+    cancel: DurationStat
+
+
 class ModelStatistics(msgspec.Struct, frozen=True):
     """Statistics of one model version, field by field as the statistics extension defines them.
 
@@ -76,6 +96,8 @@ class ModelStatistics(msgspec.Struct, frozen=True):
         inference_stats: keys success, fail, queue, compute_input, compute_infer, compute_output, cache_hit, cache_miss.
             A hit counts as success and in queue, not in compute_*; its time is that of the look-up. The time of a miss
             is that of look-up and insertion.
+        response_stats: of decoupled models: the number of a response, counted from "0" in each request -> its
+            statistics.
     """
 
     name: str
@@ -85,6 +107,7 @@ class ModelStatistics(msgspec.Struct, frozen=True):
     execution_count: int
     inference_stats: Mapping[str, DurationStat]
     batch_stats: tuple[BatchStat, ...]
+    response_stats: Mapping[str, ResponseStat] = {}
 
 
 class ModelView(Protocol):

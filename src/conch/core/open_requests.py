@@ -10,7 +10,7 @@ from conch.backend_api import Output
 from conch.core.clock import Clock
 from conch.core.queue import Pending, Progress
 from conch.core.scheduling import Respond
-from conch.core.stats import ModelStats
+from conch.core.stats import ModelStats, ResponseKind
 from conch.errors import ConchError
 from conch.inference import InferResponse
 
@@ -47,6 +47,8 @@ class OpenRequests:
             progress = pending.progress = Progress()
         if progress.settled:
             return
+        came_ns = self._clock.monotonic_ns()
+        given_up = pending.future.done()
         answer: InferResponse | ConchError | None
         try:
             answer = self._respond(pending, outcome) if isinstance(outcome, Output) else outcome
@@ -54,14 +56,23 @@ class OpenRequests:
             answer = error
         if final:
             progress.settled = True
-            self._end(pending, progress, answer or progress.held)
+            self._end(pending, progress, answer or progress.held, came_ns)
         elif not self._decoupled:
             progress.held = answer
-        elif answer is not None and pending.future.on_response is not None and not pending.future.done():
+        elif answer is not None and pending.future.on_response is not None and not given_up:
             pending.future.on_response(answer)
+        if self._decoupled and not pending.uncounted:
+            self._count_response(pending, progress, "cancel" if given_up else _kind(answer), came_ns)
 
-    def _end(self, pending: Pending, progress: Progress, answer: InferResponse | ConchError | None) -> None:
-        now_ns = self._clock.monotonic_ns()
+    def _count_response(self, pending: Pending, progress: Progress, kind: ResponseKind, came_ns: int) -> None:
+        since_ns = progress.sent_ns or pending.started_ns
+        self._stats.record_response(progress.sent, kind, came_ns - since_ns, self._clock.monotonic_ns() - came_ns)
+        progress.sent += 1
+        progress.sent_ns = came_ns
+
+    def _end(
+        self, pending: Pending, progress: Progress, answer: InferResponse | ConchError | None, now_ns: int
+    ) -> None:
         if pending.request.trace is not None and progress.compute is not None:
             pending.request.trace.executed(pending.started_ns, now_ns, progress.compute)
         if isinstance(answer, ConchError):
@@ -71,10 +82,24 @@ class OpenRequests:
             return
         if answer is None:
             answer = msgspec.structs.replace(self._respond(pending, Output((), {})), empty=True)
-        compute = progress.compute or (0, now_ns - pending.started_ns, 0)
+        if progress.executing:
+            progress.succeeded_ns = now_ns
+            pending.future.compute = (0, now_ns - pending.started_ns, 0)
+        else:
+            compute = progress.compute or (0, now_ns - pending.started_ns, 0)
+            self.count_success(pending, compute, now_ns)
+            pending.future.compute = compute
+        self._finish(pending, answer)
+
+    def count_success(self, pending: Pending, compute: tuple[int, int, int], ended_ns: int) -> None:
+        """Count a request that has been answered, now that it is known what its execution took."""
         if not pending.uncounted:
             self._stats.record_success(
-                pending.batch_size, now_ns - pending.arrived_ns, pending.started_ns - pending.arrived_ns, compute
+                pending.batch_size, ended_ns - pending.arrived_ns, pending.started_ns - pending.arrived_ns, compute
             )
-        pending.future.compute = compute
-        self._finish(pending, answer)
+
+
+def _kind(answer: InferResponse | ConchError | None) -> ResponseKind:
+    if isinstance(answer, ConchError):
+        return "fail"
+    return "empty_response" if answer is None or not answer.outputs else "success"

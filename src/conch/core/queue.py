@@ -56,13 +56,19 @@ class Progress:
         settled: whether its last response has come.
         held: the response of a model that is not decoupled, until it says that it was the last.
         compute: what the execution took, once it has ended.
+        succeeded_ns: when its last response came, where that was before the execution ended: the success is counted
+            when the times of the execution are known.
+        sent: how many responses have come, and of the last one: when.
     """
 
-    __slots__ = ("compute", "executing", "held", "settled")
+    __slots__ = ("compute", "executing", "held", "sent", "sent_ns", "settled", "succeeded_ns")
 
     def __init__(self) -> None:
         self.executing = True
         self.settled = False
+        self.succeeded_ns = 0
+        self.sent = 0
+        self.sent_ns = 0
         self.held: InferResponse | ConchError | None = None
         self.compute: tuple[int, int, int] | None = None
 

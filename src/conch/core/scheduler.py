@@ -358,6 +358,8 @@ class Scheduler:
         progress.executing = False
         progress.compute = compute
         if progress.settled:
+            if progress.succeeded_ns:
+                self._open.count_success(pending, compute, progress.succeeded_ns)
             self._ended(pending)
         elif outcome is Unanswered.RESCHEDULED:
             self._requeue(pending)

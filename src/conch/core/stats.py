@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
-from conch.core.api import BatchStat, DurationStat, ModelStatistics
+from conch.core.api import BatchStat, DurationStat, ModelStatistics, ResponseStat
 from conch.errors import FailureReason
 
 #: Upper bounds in seconds of the request-duration histogram.
 DURATION_BUCKETS_S: tuple[float, ...] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+#: What became of a response of a decoupled model: see `conch.core.api.ResponseStat`.
+ResponseKind = Literal["success", "fail", "empty_response", "cancel"]
 
 
 class _Duration:
@@ -20,6 +25,10 @@ class _Duration:
     def __init__(self) -> None:
         self.count = 0
         self.ns = 0
+
+    def add(self, ns: int) -> None:
+        self.count += 1
+        self.ns += ns
 
     def snapshot(self) -> DurationStat:
         return DurationStat(self.count, self.ns)
@@ -35,6 +44,27 @@ class _BatchCounters:
         self.input_ns = 0
         self.infer_ns = 0
         self.output_ns = 0
+
+
+#: Further responses of a request are not counted one by one: a stream without an end would fill the memory.
+MAX_COUNTED_RESPONSES = 10_000
+
+
+class _ResponseCounters:
+    """Responses of one number."""
+
+    __slots__ = ("cancel", "compute_infer", "compute_output", "empty_response", "fail", "success")
+
+    def __init__(self) -> None:
+        self.compute_infer = _Duration()
+        self.compute_output = _Duration()
+        self.success = _Duration()
+        self.fail = _Duration()
+        self.empty_response = _Duration()
+        self.cancel = _Duration()
+
+    def snapshot(self) -> ResponseStat:
+        return ResponseStat(**{name: getattr(self, name).snapshot() for name in self.__slots__})
 
 
 class PaddingStat:
@@ -78,6 +108,7 @@ class ModelStats:
         self._cache_hit = _Duration()
         self._cache_miss = _Duration()
         self._batches: dict[int, _BatchCounters] = {}
+        self._responses: list[_ResponseCounters] = []
 
     def record_success(self, batch_size: int, total_ns: int, queue_ns: int, compute: tuple[int, int, int]) -> None:
         """One request answered; `compute` is its batch's input, infer and output time in ns."""
@@ -125,6 +156,28 @@ class ModelStats:
         self._fail.ns += total_ns
         self.failures[reason] += 1
 
+    def record_response(self, number: int, kind: ResponseKind, infer_ns: int, output_ns: int) -> None:
+        """One response of a decoupled model, the `number`-th of its request, counted from 0.
+
+        Args:
+            infer_ns: since the model began with the request, or sent the response before.
+            output_ns: what it took to hand the response on.
+        """
+        if number >= MAX_COUNTED_RESPONSES:
+            return
+        while len(self._responses) <= number:
+            self._responses.append(_ResponseCounters())
+        counters = self._responses[number]
+        if kind == "cancel":
+            counters.cancel.add(output_ns)
+            return
+        counters.compute_infer.add(infer_ns)
+        if kind == "empty_response":
+            counters.empty_response.add(infer_ns)
+            return
+        counters.compute_output.add(output_ns)
+        (counters.success if kind == "success" else counters.fail).add(infer_ns + output_ns)
+
     def record_execution(self, batch_size: int, compute: tuple[int, int, int], now_ms: int) -> None:
         """One batch executed, well or not."""
         self.last_inference_ms = now_ms
@@ -163,6 +216,10 @@ class ModelStats:
             for size, counters in sorted(self._batches.items())
         ]
 
+    def response_stats(self) -> Mapping[str, ResponseStat]:
+        """Responses of a decoupled model by their number."""
+        return {str(number): counters.snapshot() for number, counters in enumerate(self._responses)}
+
     def snapshot(self, name: str, version: int) -> ModelStatistics:
         """Everything as the statistics extension shows it."""
         return ModelStatistics(
@@ -173,4 +230,5 @@ class ModelStats:
             execution_count=self.execution_count,
             inference_stats=self.inference_stats,
             batch_stats=tuple(self.batch_stats()),
+            response_stats=self.response_stats(),
         )

@@ -98,6 +98,11 @@ GROUPS: list[Group] = [
         ServerSpec("decoupled_ensembles_on_demand", "decoupled_ensembles", ON_DEMAND),
         decoupled_ensembles.LOADS,
     ),
+    Group(
+        "decoupled_statistics",
+        ServerSpec("decoupled_statistics", "decoupled_ensembles", ON_DEMAND),
+        decoupled_ensembles.STATISTICS,
+    ),
     Group("sequences", ServerSpec("sequences", "sequences"), sequences.ANSWERS),
     Group("sequence_statistics", ServerSpec("sequence_statistics", "sequences"), sequences.STATISTICS),
     Group("sequences_refused", ServerSpec("sequences_refused", "sequences_broken", ON_DEMAND), sequences.REFUSED),

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ..messages import GrpcRequest, HttpRequest, Scenario
-from .build import base64_text, get, infer, int32, post, rpc, scenarios, tensor
+from .build import base64_text, get, infer, int32, post, rpc, scenarios, settled, tensor
 
 EMPTY_FINAL = {"triton_enable_empty_final_response": {"bool_param": True}}
 
@@ -143,3 +143,40 @@ LOADS: list[Scenario] = scenarios(
     load_undeclared=post("/v2/repository/models/undeclared/load"),
     index=post("/v2/repository/index"),
 )
+
+LOADED = scenarios(
+    load_repeat=post("/v2/repository/models/repeat/load"),
+    load_later=post("/v2/repository/models/later/load"),
+    load_first=post("/v2/repository/models/first/load"),
+    before_any_request=get("/v2/models/repeat/stats"),
+)
+
+STATISTICS: list[Scenario] = [
+    *LOADED,
+    *scenarios(three=stream(asked("repeat", 1, 2, 3))),
+    *scenarios(one=stream(asked("repeat", 1))),
+    *settled(of_both=get("/v2/models/repeat/stats"), of_both_over_gRPC=rpc("ModelStatistics", {"name": "repeat"})),
+    *scenarios(nothing=stream(asked("repeat"))),
+    *settled(of_nothing=get("/v2/models/repeat/stats")),
+    *scenarios(last_at_once=stream(asked("repeat", 1, -2))),
+    *settled(of_the_last_at_once=get("/v2/models/repeat/stats")),
+    *scenarios(error_in_the_middle=stream(asked("repeat", 1, -1, 2))),
+    *settled(of_an_error_in_the_middle=get("/v2/models/repeat/stats")),
+    *scenarios(empty_in_the_middle=stream(asked("repeat", 1, -4, 2))),
+    *settled(of_an_empty_one_in_the_middle=get("/v2/models/repeat/stats")),
+    *scenarios(raises=stream(asked("repeat", 1, -3))),
+    *settled(of_one_that_raises=get("/v2/models/repeat/stats")),
+    *scenarios(from_a_thread=stream(asked("later", 1, -1, 2))),
+    *settled(of_a_thread=get("/v2/models/later/stats")),
+    *scenarios(given_up=stream(asked("later", 1, 2, 3), timeout_s=0.05)),
+    *settled(of_one_given_up=get("/v2/models/later/stats")),
+    *scenarios(ensemble=stream(asked("first", 1, -2))),
+    *settled(
+        of_an_ensemble=get("/v2/models/first/stats"),
+        of_its_first_step=get("/v2/models/repeat/stats"),
+        of_its_last_step=get("/v2/models/plus/stats"),
+    ),
+    *scenarios(ensemble_of_nothing=stream(asked("first")), ensemble_that_fails=stream(asked("first", 5))),
+    *settled(of_an_ensemble_that_fails=get("/v2/models/first/stats")),
+    *settled(of_an_ordinary_model=get("/v2/models/plus/stats"), over_gRPC=rpc("ModelStatistics", {"name": "first"})),
+]

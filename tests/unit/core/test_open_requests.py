@@ -10,8 +10,10 @@ import pytest
 
 from conch.backend_api import BatchResult, InstanceSpec, Output, ResponseSink, Unanswered
 from conch.config.schema import DynamicBatching, ModelConfig
+from conch.core.stats import MAX_COUNTED_RESPONSES, ModelStats
 from conch.errors import BackendError, ConchError, FailureReason
 from conch.inference import InferRequest, InferResponse
+from conch.tensor import DataType, Tensor
 from conch.testing.backends import EchoInstance
 from conch.testing.clock import settle
 from tests.unit.core.conftest import Harness, make_config, make_request, run
@@ -212,5 +214,99 @@ def test_a_rescheduled_request_whose_client_gave_up_is_dropped() -> None:
         assert len(harness.instances[0].batches) == 1
         assert harness.model.in_flight == 0
         await harness.model.close()
+
+    run(work())
+
+
+def counted(stats: ModelStats) -> list[dict[str, int]]:
+    """The counts of each response number, those that are not zero."""
+    return [
+        {name: count for name in stat.__struct_fields__ if (count := getattr(stat, name).count)}
+        for stat in stats.response_stats().values()
+    ]
+
+
+TENSORS = Output((Tensor("OUTPUT0", DataType.FP32, (1, 1), bytes(4)),), {})
+
+
+def test_responses_are_counted_by_their_number() -> None:
+    async def work() -> None:
+        harness = Harness(HandedBackend, config())
+        instance = harness.instances[0]
+        Asked(harness)
+        await settle()
+        sink = instance.sinks[-1]
+        await harness.clock.advance(0.000_005)
+        sink.send(TENSORS, False)
+        await harness.clock.advance(0.000_007)
+        sink.send(BackendError("no"), False)
+        sink.send(Output((), {}), False)
+        sink.send(None, True)
+        await instance.end(Unanswered.OPEN)
+        assert counted(harness.model.stats) == [
+            {"compute_infer": 1, "compute_output": 1, "success": 1},
+            {"compute_infer": 1, "compute_output": 1, "fail": 1},
+            {"compute_infer": 1, "empty_response": 1},
+            {"compute_infer": 1, "empty_response": 1},
+        ]
+        found = harness.model.stats.response_stats()
+        assert (found["0"].compute_infer.ns, found["1"].compute_infer.ns) == (5000, 7000)
+        assert (found["0"].success.ns, found["1"].fail.ns, found["3"].empty_response.ns) == (5000, 7000, 0)
+        Asked(harness)
+        await settle()
+        instance.sinks[-1].send(TENSORS, True)
+        await instance.end(Unanswered.OPEN)
+        assert counted(harness.model.stats)[0] == {"compute_infer": 2, "compute_output": 2, "success": 2}
+
+    run(work())
+
+
+def test_responses_to_a_request_that_was_given_up_count_as_cancelled() -> None:
+    async def work() -> None:
+        harness = Harness(HandedBackend, config())
+        instance = harness.instances[0]
+        asked = Asked(harness)
+        await settle()
+        asked.future.cancel()
+        instance.sinks[-1].send(TENSORS, False)
+        instance.sinks[-1].send(None, True)
+        await instance.end(Unanswered.OPEN)
+        assert counted(harness.model.stats) == [{"cancel": 1}, {"cancel": 1}]
+
+    run(work())
+
+
+def test_responses_of_a_model_that_is_not_decoupled_are_not_counted_by_number() -> None:
+    async def work() -> None:
+        harness = Harness(HandedBackend, config(decoupled=False))
+        instance = harness.instances[0]
+        Asked(harness)
+        await settle()
+        instance.sinks[-1].send(TENSORS, True)
+        await instance.end(Unanswered.OPEN)
+        assert counted(harness.model.stats) == []
+
+    run(work())
+
+
+def test_a_stream_without_an_end_does_not_fill_the_statistics() -> None:
+    stats = ModelStats()
+    stats.record_response(MAX_COUNTED_RESPONSES, "success", 1, 1)
+    assert stats.response_stats() == {}
+
+
+def test_a_success_is_counted_with_the_times_of_its_execution_also_when_it_came_before_the_end() -> None:
+    async def work() -> None:
+        harness = Harness(HandedBackend, config())
+        instance = harness.instances[0]
+        asked = Asked(harness)
+        await settle()
+        instance.sinks[-1].send(TENSORS, True)
+        assert asked.future.done()
+        assert harness.model.stats.inference_stats["success"].count == 0
+        await instance.end(Unanswered.OPEN)
+        stats = harness.model.stats.inference_stats
+        assert stats["success"].count == 1
+        assert [stats[f"compute_{part}"].ns for part in ("input", "infer", "output")] == [1, 2, 3]
 
     run(work())

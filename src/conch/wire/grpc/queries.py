@@ -86,6 +86,12 @@ def _statistics(one: ModelStatistics) -> Any:
             )
             for batch in one.batch_stats
         ],
+        response_stats={
+            number: pb.InferResponseStatistics(
+                **{name: _duration(getattr(stat, name)) for name in stat.__struct_fields__}
+            )
+            for number, stat in one.response_stats.items()
+        },
     )
 
 

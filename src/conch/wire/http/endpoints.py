@@ -189,7 +189,10 @@ def _statistics_json(entry: ModelStatistics) -> dict[str, Any]:
         "inference_count": entry.inference_count,
         "execution_count": entry.execution_count,
         "inference_stats": {name: _duration_json(stat) for name, stat in entry.inference_stats.items()},
-        "response_stats": {},
+        "response_stats": {
+            number: {name: _duration_json(getattr(stat, name)) for name in stat.__struct_fields__}
+            for number, stat in entry.response_stats.items()
+        },
         "batch_stats": [
             {
                 "batch_size": batch.batch_size,

@@ -20,6 +20,7 @@ from conch.core.api import (
     ModelIndexEntry,
     ModelMetadata,
     ModelStatistics,
+    ResponseStat,
     ServerMetadata,
     TensorMetadata,
 )
@@ -77,9 +78,9 @@ class FakeServer:
 
     def statistics(self, name: str, version: str) -> Sequence[ModelStatistics]:
         some = DurationStat(3, 1000)
-        return [
-            ModelStatistics("echo", "1", 7, 5, 3, {"success": some, "queue": some}, (BatchStat(2, some, some, some),))
-        ]
+        batch = BatchStat(2, some, some, some)
+        response = ResponseStat(some, some, some, some, some, DurationStat(1, 5))
+        return [ModelStatistics("echo", "1", 7, 5, 3, {"success": some, "queue": some}, (batch,), {"0": response})]
 
     def infer(self, request: InferRequest) -> Awaitable[InferResponse]:
         self.requests.append(request)

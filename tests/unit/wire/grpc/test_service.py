@@ -63,6 +63,7 @@ def test_statistics_carry_every_field(stub: Any) -> None:
     )
     assert (one.inference_stats.success.count, one.inference_stats.queue.ns) == (3, 1000)
     assert (one.batch_stats[0].batch_size, one.batch_stats[0].compute_output.ns) == (2, 1000)
+    assert (one.response_stats["0"].success.count, one.response_stats["0"].cancel.ns) == (3, 5)
 
 
 def test_repository_index_lists_models_with_their_state(stub: Any) -> None:

@@ -16,6 +16,7 @@ from conch.core.api import (
     ModelIndexEntry,
     ModelMetadata,
     ModelStatistics,
+    ResponseStat,
     ServerMetadata,
     TensorMetadata,
 )
@@ -189,8 +190,9 @@ class FakeServer:
             "cache_miss",
         )
         batches = (BatchStat(2, DurationStat(1, 10), DurationStat(1, 20), DurationStat(1, 30)),)
+        response = ResponseStat(DurationStat(2, 5), DurationStat(2, 6), DurationStat(1, 7), zero, zero, zero)
         return [
-            ModelStatistics(model, "1", 5, 2, 1, dict.fromkeys(keys, zero), batches)
+            ModelStatistics(model, "1", 5, 2, 1, dict.fromkeys(keys, zero), batches, {"0": response})
             for model in ([name] if name else self.models)
         ]
 

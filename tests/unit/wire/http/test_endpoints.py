@@ -90,7 +90,16 @@ def test_statistics_have_tritons_shape(served: Served) -> None:
             "cache_hit": zero,
             "cache_miss": zero,
         },
-        "response_stats": {},
+        "response_stats": {
+            "0": {
+                "compute_infer": {"count": 2, "ns": 5},
+                "compute_output": {"count": 2, "ns": 6},
+                "success": {"count": 1, "ns": 7},
+                "fail": zero,
+                "empty_response": zero,
+                "cancel": zero,
+            }
+        },
         "batch_stats": [
             {
                 "batch_size": 2,
