@@ -93,7 +93,7 @@ _ROWS = (
     Checkpoint("image-text-to-text", "llava", "multimodal", samples.image_conversations),
     Checkpoint("image-text-to-text", "git", "multimodal", samples.captions),
     Checkpoint("keypoint-matching", "superglue", "vision", samples.image_pairs),
-    Checkpoint("mask-generation", "sam", "vision", samples.images, requires=("torchvision",)),
+    Checkpoint("mask-generation", "sam", "vision", samples.crowded_images),
     Checkpoint("object-detection", "yolos", "vision", samples.images),
     Checkpoint("object-detection", "detr", "vision", samples.images),
     Checkpoint("table-question-answering", "tapas", "text", samples.tables, requires=("pandas",)),
@@ -225,6 +225,10 @@ def reference(task: str, directory: Path) -> list[Any]:
 
         make: Callable[..., Any] = transformers.pipeline
         pipe = make(checkpoint.task, model=str(directory), device="cpu", **checkpoint.pipeline_kwargs)
+        if checkpoint.task == "mask-generation":
+            from conch.deploy.reference import complete_masks
+
+            complete_masks(pipe)
         return [pipe(*sample.args, **sample.kwargs) for sample in checkpoint.samples()]
     import sentence_transformers
 

@@ -57,6 +57,9 @@ def _array_mismatches(expected: Any, actual: Any, rtol: float, atol: float, path
         return [f"{path}: expected the shape {expected.shape}, got {actual.shape}"]
     if expected.dtype == np.uint8:
         atol = 1.0
+    if expected.dtype == bool:
+        share = float(np.mean(expected != actual))
+        return [f"{path}: {share:.2%} are otherwise"] if share else []
     if np.allclose(actual, expected, rtol=rtol, atol=atol, equal_nan=True):
         return []
     difference = np.abs(np.asarray(actual, dtype=np.float64) - np.asarray(expected, dtype=np.float64)).max()

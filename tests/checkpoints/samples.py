@@ -167,6 +167,12 @@ def images() -> list[Sample]:
     return [Sample((image(48, 36),)), Sample((image(80, 100, seed=1),)), Sample((image(64, 64, seed=2),))]
 
 
+def crowded_images() -> list[Sample]:
+    """With few points to look at: each costs as much as a small image."""
+    few = {"points_per_crop": 6, "points_per_batch": 16}
+    return [Sample((image(48, 36),), few), Sample((image(80, 100, seed=1),), few)]
+
+
 def image_pairs() -> list[Sample]:
     return [
         Sample(([image(96, 72), image(80, 80, seed=1)],)),

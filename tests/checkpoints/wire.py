@@ -279,13 +279,17 @@ def _decoded(value: Any) -> Any:
 
 
 def from_json(text: str, like: Any = None) -> Any:
-    """Read a `json` output: PNG files become arrays, and lists too where `like` holds an array or tensor."""
+    """Read a `json` output: PNG files become arrays, and lists too where `like` holds an array or tensor.
+
+    Masks of `like` that are true and false are pictures of 0 and 255.
+    """
     return _as(json.loads(text), like)
 
 
 def _as(value: Any, like: Any) -> Any:
     if isinstance(value, str) and value.startswith(PNG_IN_BASE64):
-        return np.asarray(Image.open(io.BytesIO(base64.b64decode(value))))
+        picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(value))))
+        return picture > 0 if str(getattr(like, "dtype", "")).endswith("bool") else picture
     if isinstance(like, np.ndarray) or hasattr(like, "detach"):
         return np.array(value)
     if isinstance(value, dict):

@@ -9,7 +9,8 @@ from conch.deploy.checkpoint import Checkpoint, read_json
 from conch.deploy.extras import require, transformers
 from conch.deploy.plan import CheckpointFacts
 from conch.deploy.tasks import Task
-from conch.errors import InvalidArgumentError
+from conch.deploy.tasks.spec import IMAGE_INPUTS
+from conch.errors import InvalidArgumentError, UnavailableError
 
 Setting = tuple[str, str, str]
 
@@ -28,7 +29,10 @@ def read_facts(checkpoint: Checkpoint, task: Task, *, trust_remote_code: bool = 
 
     Raises:
         InvalidArgumentError: the checkpoint cannot serve the task.
+        UnavailableError: it needs a package that is not installed.
     """
+    if any(each.name in IMAGE_INPUTS for each in task.inputs):
+        _check_image_processor(checkpoint, trust_remote_code)
     if task.name == "decision":
         _check_decision(checkpoint)
     path = checkpoint.path / checkpoint.transformer_directory
@@ -133,6 +137,22 @@ def _check_decision(checkpoint: Checkpoint) -> None:
             f"'{checkpoint.source}' has no trained decision head: expected decision.json or the architecture "
             f"{heads[checkpoint.model_type]}, got {checkpoint.architectures}"
         )
+
+
+def _check_image_processor(checkpoint: Checkpoint, trust_remote_code: bool) -> None:
+    """Refuse a checkpoint whose images only torchvision can prepare where that is missing."""
+    try:
+        transformers().AutoImageProcessor.from_pretrained(checkpoint.path, trust_remote_code=trust_remote_code)
+    except ImportError as error:
+        if "torchvision" not in str(error).lower():
+            raise
+        name = str(error).split()[0]
+        raise UnavailableError(
+            f"the images of '{checkpoint.source}' are prepared by {name}, which needs torchvision: "
+            "pip install torchvision, of the same build as torch (CPU or CUDA), where models are deployed and served"
+        ) from error
+    except (OSError, ValueError):  # no image processor: whether the task needs one, its pipeline knows
+        return
 
 
 def _image_features(checkpoint: Checkpoint, trust_remote_code: bool) -> tuple[tuple[int, ...], frozenset[str]]:

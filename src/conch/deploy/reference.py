@@ -39,6 +39,8 @@ class Reference:
             self.pipe = pipelines.pipeline(
                 plan.task.pipeline, model=str(checkpoint), dtype=plan.choices.dtype, **options
             )
+        if plan.task.name == "mask-generation":
+            complete_masks(self.pipe)
 
     @property
     def dtype(self) -> str:
@@ -122,6 +124,39 @@ def _masks(pipe: Any, sample: Sample) -> Expected:
     result = call(pipe, sample)
     masks = np.array([np.asarray(mask) for mask in result["masks"]], np.uint8) * 255
     return {"masks": masks, "scores": np.asarray(result["scores"])}
+
+
+def complete_masks(pipe: Any) -> None:
+    """Give a pipeline of mask-generation its last step where transformers lacks torchvision, which it takes it from."""
+    if not require("transformers.utils").is_torchvision_available():
+        pipe.image_processor.post_process_for_mask_generation = best_masks
+
+
+def best_masks(lengths: list[Any], scores: Any, boxes: Any, threshold: float) -> tuple[Any, ...]:
+    """What torchvision's `batched_nms` leaves of masks: of each pair that overlaps too much, the better."""
+    left, top, right, bottom = boxes.float().numpy().T
+    areas = (right - left) * (bottom - top)
+    width = np.minimum.outer(right, right) - np.maximum.outer(left, left)
+    height = np.minimum.outer(bottom, bottom) - np.maximum.outer(top, top)
+    common = np.maximum(width, np.float32(0)) * np.maximum(height, np.float32(0))
+    with np.errstate(invalid="ignore"):
+        clash = (common / (areas[:, None] + areas - common)).astype(np.float64) > threshold
+    kept: list[int] = []
+    for index in np.argsort(-scores.float().numpy(), kind="stable").tolist():
+        if not clash[index, kept].any():
+            kept.append(index)
+    masks = [_unpacked(lengths[index]) for index in kept]
+    return masks, scores[kept], [lengths[index] for index in kept], boxes[kept]
+
+
+def _unpacked(lengths: Mapping[str, Any]) -> np.ndarray:
+    """The mask of the lengths of its runs, which go down its columns."""
+    height, width = lengths["size"]
+    starts = np.cumsum([0, *lengths["counts"]])[1:-1]
+    changes = np.zeros(height * width + 1, int)
+    np.add.at(changes, starts, 1)
+    mask: np.ndarray = (np.cumsum(changes[:-1]) % 2 == 1).reshape(width, height).T
+    return mask
 
 
 def _keypoints(pipe: Any, sample: Sample) -> Expected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from conch.deploy.facts import read_facts
 from conch.deploy.plan import Choices, make_plan
 from conch.deploy.render import write_model
 from conch.deploy.tasks import find_task
-from conch.errors import InvalidArgumentError
+from conch.errors import InvalidArgumentError, UnavailableError
 from tests.unit.deploy.stand_in import LocalModel
 
 pytest.importorskip("transformers")
@@ -100,3 +101,16 @@ def test_module_that_is_not_known_is_refused(checkpoint_of: Callable[[str], Path
     (directory / "modules.json").write_text(json.dumps(modules))
     with pytest.raises(InvalidArgumentError, match=r"'someone\.modules\.Odd'; expected Transformer, Pooling, Dense"):
         facts(directory, "sentence-embedding")
+
+
+def test_images_that_only_torchvision_prepares_are_refused_without_it(
+    checkpoint_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    if importlib.util.find_spec("torchvision"):
+        pytest.skip("torchvision is installed")
+    shutil.copytree(checkpoint_of("mask-generation"), tmp_path, dirs_exist_ok=True)
+    (tmp_path / "preprocessor_config.json").write_text('{"image_processor_type": "Sam2ImageProcessorFast"}')
+    with pytest.raises(
+        UnavailableError, match=r"prepared by Sam2ImageProcessor, .* pip install torchvision, of the same"
+    ):
+        facts(tmp_path, "mask-generation")

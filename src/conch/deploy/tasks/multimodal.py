@@ -61,8 +61,8 @@ MASK_GENERATION = Task(
     name="mask-generation",
     pipeline="mask-generation",
     summary="masks of all things in an image (SAM)",
-    template="per_sample.py",
-    libraries=_LIBRARIES,
+    template="masks.py",
+    libraries=("light_serving.py", "light_inputs.py", "hf_serving.py", "hf_masks.py"),
     inputs=(IMAGE,),
     outputs=(
         TensorSpec("masks", DataType.UINT8, (-1, -1, -1), "255 where a thing is, [things, height, width]"),
@@ -79,7 +79,7 @@ MASK_GENERATION = Task(
         ParameterSpec("crops_nms_thresh", "float", "drop masks that overlap others more"),
     ),
     max_batch_size=4,
-    packages=("pillow", "torchvision"),
+    packages=("pillow",),
 )
 
 KEYPOINT_MATCHING = Task(

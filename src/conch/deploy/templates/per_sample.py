@@ -1,7 +1,6 @@
 """Tasks whose pipelines do several steps of their own for each sample; samples run one after the other.
 
 zero-shot-object-detection: `image`, `text` [n] -> `boxes`, `scores`, `labels`
-mask-generation: `image` -> `masks` [n, height, width] of 0 and 255, `scores`
 keypoint-matching: `image` [2] -> `keypoints0`, `keypoints1` [n, (x, y)], `scores`
 document-question-answering: `question`, `image` and/or `word_boxes` (JSON) -> `answer`, `scores`, `start`, `end`
 table-question-answering: `query`, `table` (JSON) -> `answer`, `cells`, `coordinates`, `aggregator`
@@ -28,7 +27,6 @@ class TritonPythonModel:
         self.pipe = load_pipeline(self.settings)
         self.decode, self.run = {
             "zero-shot-object-detection": (labelled_image, self.detect),
-            "mask-generation": (lambda row: one_image(row["image"]), self.generate_masks),
             "keypoint-matching": (lambda row: image_pair(row["image"]), self.match_keypoints),
             "document-question-answering": (one_document, self.ask_document),
             "table-question-answering": (decode_table, self.ask_table),
@@ -51,11 +49,6 @@ class TritonPythonModel:
     def detect(self, sample: tuple[Any, list[str]], **parameters: Any) -> Outputs:
         image, labels = sample
         return boxes(self.pipe(image, candidate_labels=labels, **parameters))
-
-    def generate_masks(self, image: Any, **parameters: Any) -> Outputs:
-        result = self.pipe(image, **parameters)
-        masks = np.array([np.asarray(mask) for mask in result["masks"]], bool).reshape(-1, image.height, image.width)
-        return {"masks": masks.astype(np.uint8) * 255, "scores": result["scores"], "json": to_json(result)}
 
     def match_keypoints(self, images: list[Any], **parameters: Any) -> Outputs:
         return keypoints(self.pipe(images, **parameters))
