@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from conch.core.loading import Loader, LoadOptions
 from conch.core.log_settings import LogControl
 from conch.core.metrics import CustomMetrics
 from conch.core.model_access import ModelAccess
+from conch.core.repository import Repository
 from conch.core.server import EXTENSIONS, InferenceServer
 from conch.core.trace_file import TraceFiles
 from conch.core.trace_otlp import OtlpSink
@@ -38,6 +39,7 @@ from conch.core.tracing import Tracing
 from conch.errors import ConchError
 from conch.inference import InferRequest, Parameter
 from conch.listeners import Listener, build_listeners, vertex_obstacle
+from conch.repositories.opening import open_repository
 from conch.tensor import Tensor
 
 logger = logging.getLogger("conch.app")
@@ -101,8 +103,7 @@ class _Application:
 
     async def run(self) -> int:
         options = self._options
-        check_repositories(options)
-        server = build_server(options, self._logs)
+        server = build_server(options, self._logs, open_repositories(options, os.environ))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
@@ -163,17 +164,25 @@ class _Application:
         self._stop.set()
 
 
-def check_repositories(options: ServeOptions) -> None:
-    """Raises StartupError for a model repository that is none."""
-    for repository in options.model_repository:
-        if not repository.is_dir():
-            raise StartupError(
-                f"model repository '{repository}' is not a directory; try: conch deploy MODEL --model-repository "
-                f"{repository}"
-            )
+def open_repositories(options: ServeOptions, environment: Mapping[str, str]) -> Sequence[Repository]:
+    """The model repositories.
+
+    Raises:
+        StartupError: one of them is none.
+    """
+    cache = options.repository_cache_directory
+    try:
+        return [open_repository(location, cache, environment) for location in options.model_repository]
+    except ConchError as error:
+        raise StartupError(error.message) from error
 
 
-def build_server(options: ServeOptions, logs: LogControl, registry: BackendRegistry | None = None) -> InferenceServer:
+def build_server(
+    options: ServeOptions,
+    logs: LogControl,
+    repositories: Sequence[Repository],
+    registry: BackendRegistry | None = None,
+) -> InferenceServer:
     """The core with its backends, without any listener. Must be called on the event loop."""
     registry = registry or BackendRegistry()
     clock = SystemClock()
@@ -190,7 +199,8 @@ def build_server(options: ServeOptions, logs: LogControl, registry: BackendRegis
     cache = build_cache(options.cache_config, clock)
     models = ModelAccess()
     loader = Loader(registry.find, load_options, metrics, clock, cache, models)
-    lifecycle = Lifecycle(options.model_repository, loader, clock, options.model_load_thread_count)
+    threads, namespacing = options.model_load_thread_count, options.model_namespacing
+    lifecycle = Lifecycle(repositories, loader, clock, threads, namespacing)
     server = InferenceServer(
         ServerMetadata(options.id, __version__, EXTENSIONS),
         lifecycle,
@@ -234,7 +244,15 @@ def build_tracing(options: TraceOptions) -> Tracing:
 
 
 async def load_initial_models(server: InferenceServer, options: ServeOptions) -> None:
-    """Load what is to be loaded at the start; failures are states, not exceptions."""
+    """Load what is to be loaded at the start; failures are states, not exceptions.
+
+    Raises:
+        StartupError: a repository cannot be reached.
+    """
+    try:
+        await server.lifecycle.look()
+    except ConchError as error:
+        raise StartupError(error.message) from error
     if options.model_control_mode != "explicit" or "*" in options.load_model:
         await server.lifecycle.load_all()
     else:
@@ -321,8 +339,9 @@ async def loaded_models(repository: Path, name: str) -> AsyncIterator[InferModel
     Raises:
         ConchError: the model does not load.
     """
-    options = ServeOptions(model_repository=(repository,), model_control_mode="explicit")
-    server = build_server(options, LogControl(LogSettings("", True, True, True, 0, "default")))
+    options = ServeOptions(model_repository=(str(repository),), model_control_mode="explicit")
+    logs = LogControl(LogSettings("", True, True, True, 0, "default"))
+    server = build_server(options, logs, open_repositories(options, os.environ))
     try:
         await server.lifecycle.load(name)
         server.mark_started()

@@ -271,4 +271,15 @@ ON_PURPOSE: dict[tuple[str, str], Purpose] = {
     ("sequences_refused", "initial state file too short"): Purpose(FILE_NAMED, TEXT),
     ("warmups", "load file_too_short"): Purpose(FILE_NAMED, TEXT),
     ("warmups", "load batch_too_large"): Purpose(SAID_ONCE, TEXT),
+    ("namespaces", "statistics of all"): Purpose(
+        "conch tells the statistics of all models with namespacing, too; Triton does not find its own models", WHOLE
+    ),
+    ("namespaces", "metrics"): Purpose(
+        ERROR_RESPONSES, r'line (missing|unexpected): nv_inference_[a-z_]+\{model="calls",.*'
+    ),
+    ("namespaces_control", "index after the name of two is unloaded"): Purpose(REASONS, r"body: .*"),
+    ("duplicates", "load an ensemble that uses it"): Purpose(
+        "conch says which model an ensemble lacks; Triton that it did not look", ERROR
+    ),
+    ("duplicates", "index after unload"): Purpose(REASONS, REASONS_BY_PLACE),
 }

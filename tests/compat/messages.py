@@ -123,11 +123,16 @@ Answer = HttpAnswer | GrpcAnswer | ConcurrentAnswer
 
 
 class ServerSpec(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How the server is started; groups with equal specifications share one process."""
+    """How the server is started; groups with equal specifications share one process.
+
+    Attributes:
+        more_repositories: served beside the first one, each given by its name alone.
+    """
 
     name: str
     repository: str
     flags: tuple[str, ...] = ()
+    more_repositories: tuple[str, ...] = ()
 
 
 class Group(msgspec.Struct, frozen=True):

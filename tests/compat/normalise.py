@@ -50,7 +50,7 @@ def normalise(answer: Answer, repository: str) -> Answer:
                 headers=headers,
                 json=value(answer.json, repository),
                 text=text(answer.text, repository),
-                lines=metric_lines(answer.lines),
+                lines=metric_lines([text(line, repository) for line in answer.lines]),
                 events=value(answer.events, repository),
             )
         case GrpcAnswer():

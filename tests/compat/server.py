@@ -72,12 +72,15 @@ SHARED_MEMORY = {
 def running(spec: ServerSpec, directory: Path) -> Iterator[RunningServer]:
     """Runs a server of that specification; `directory` receives the copy of the repository and the server's log."""
     repository = directory / "repository"
-    shutil.copytree(MODELS_DIRECTORY / spec.repository, repository, ignore=shutil.ignore_patterns("__pycache__"))
+    copies = {spec.repository: repository} | {name: directory / name for name in spec.more_repositories}
+    for name, copy in copies.items():
+        shutil.copytree(MODELS_DIRECTORY / name, copy, ignore=shutil.ignore_patterns("__pycache__"))
     target = Target(*free_ports(3))
     template = os.environ.get("COMPAT_SERVER", CONCH)
     command = shlex.split(
         template.format(repository=repository, http=target.http, grpc=target.grpc, metrics=target.metrics)
     )
+    command += [f"--model-repository={name}" for name in spec.more_repositories]
     log = directory / "server.log"
     with contextlib.ExitStack() as objects, log.open("wb") as sink:
         for name, content in SHARED_MEMORY.items():

@@ -26,7 +26,7 @@ def with_server(options: ServeOptions, use: Callable[[InferenceServer], T]) -> T
     """What a function makes of a server without models."""
 
     async def run() -> T:
-        server = build_server(options, LogControl(LogSettings("", True, True, True, 0, "default")))
+        server = build_server(options, LogControl(LogSettings("", True, True, True, 0, "default")), [])
         try:
             return use(server)
         finally:

@@ -195,7 +195,7 @@ def _serve(repository: Path) -> int:
     from conch.app import serve
     from conch.config.serve_options import ServeOptions
 
-    return serve(ServeOptions(model_repository=(repository,)))
+    return serve(ServeOptions(model_repository=(str(repository),)))
 
 
 class _Watch:

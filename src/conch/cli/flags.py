@@ -80,8 +80,11 @@ _TRACING = "use --trace-config"
 FLAGS: tuple[Flag, ...] = (
     Flag("id", _SERVER, _S, "triton", "name of the server in its metadata"),
     Flag("exit-timeout-secs", _SERVER, _I, 30, "seconds to wait for in-flight requests when stopping"),
-    Flag("model-repository", _REPOSITORY, _P, "", "directory of models; needed at least once", repeatable=True),
+    Flag("model-repository", _REPOSITORY, _P, "", "directory of models, or s3://, gs://, as:// or hf:// (a checkpoint "
+         "of the HuggingFace hub); needed at least once", repeatable=True),
     Flag("model-store", _REPOSITORY, _P, "", "same as --model-repository", repeatable=True),
+    Flag("repository-cache-directory", _REPOSITORY, _P, "", "where models of URLs are copied or deployed to; "
+         "conch/repositories in the user's cache when empty"),
     Flag("exit-on-error", _REPOSITORY, _B, True, "exit when a model fails to load at the start"),
     Flag("disable-auto-complete-config", _REPOSITORY, _B, False, "do not complete configurations from the models"),
     Flag("strict-readiness", _REPOSITORY, _B, True, "the server is ready only when all its models are"),
@@ -92,7 +95,8 @@ FLAGS: tuple[Flag, ...] = (
     Flag("model-config-name", _REPOSITORY, _S, "", "prefer configs/<name>.pbtxt to config.pbtxt"),
     Flag("model-load-thread-count", _REPOSITORY, _I, 4, "models loaded at the same time"),
     Flag("model-load-retry-count", _REPOSITORY, _I, 0, "how often a failed load is tried again"),
-    Flag("model-namespacing", _REPOSITORY, _B, False, "namespaces of models are not available yet", _LATER),
+    Flag("model-namespacing", _REPOSITORY, _B, False, "repositories may have models of the same name; each is a "
+         "namespace"),
     Flag("enable-peer-access", _REPOSITORY, _B, True, "copies between GPUs are the engines' own", _IGN),
     Flag("repoagent-directory", _REPOSITORY, _P, "", "repository agents are not available", _IGN),
     Flag("allow-http", _HTTP, _B, True, "listen for HTTP"),

@@ -7,7 +7,6 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from conch.cli.flags import FLAGS, Flag, Kind, Use, Value
@@ -149,8 +148,8 @@ def _combine(flag: Flag, values: Sequence[Value], earlier: Sequence[object]) -> 
         return trace_options([str(value) for value in values])
     if flag.name in ("http-restricted-api", "grpc-restricted-protocol"):
         return restrictions(flag.name, [str(value) for value in values])
-    if flag.kind is Kind.PATH:
-        return (*earlier, *(Path(str(value)) for value in values))
+    if flag.kind is Kind.PATH and flag.repeatable:
+        return (*earlier, *map(str, values))
     return tuple(values) if flag.repeatable else values[-1]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import msgspec
 
@@ -24,7 +23,9 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Each field is the flag of that name; units are those of the flag.
 
     Attributes:
-        model_repository: at least one directory.
+        model_repository: at least one directory or URL.
+        repository_cache_directory: where models of URLs are copied to; "" for the user's cache.
+        model_namespacing: whether repositories may have models of the same name.
         load_model: with model_control_mode "explicit": models to load at the start, ("*",) for all.
         metrics_address: "" for the HTTP address.
         backend_config: backend name -> setting -> value; settings given without a backend are under "".
@@ -42,7 +43,8 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
         vertex_ai_default_model: "" for the only model there is.
     """
 
-    model_repository: tuple[Path, ...] = ()
+    model_repository: tuple[str, ...] = ()
+    repository_cache_directory: str = ""
     id: str = "triton"
     exit_timeout_secs: int = 30
 
@@ -55,6 +57,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     model_config_name: str = ""
     model_load_thread_count: int = 4
     model_load_retry_count: int = 0
+    model_namespacing: bool = False
 
     allow_http: bool = True
     http_address: str = "0.0.0.0"

@@ -163,7 +163,7 @@ SUPPORT: dict[str, Support] = {
     "ensemble_scheduling.step.model_version": _honoured("-1 for the newest version that is ready"),
     "ensemble_scheduling.step.input_map": _honoured("the step's input -> the ensemble's tensor"),
     "ensemble_scheduling.step.output_map": _honoured("the step's output -> the ensemble's tensor"),
-    "ensemble_scheduling.step.model_namespace": _ignored("models have no namespaces"),
+    "ensemble_scheduling.step.model_namespace": _ignored("written by the server with --model-namespacing: which model the step is"),
     "instance_group": _honoured("how many instances of the model run, and where"),
     "instance_group.name": _honoured("`<model>_<position>` when empty; instances are `<group name>_<index>`"),
     "instance_group.kind": _honoured(

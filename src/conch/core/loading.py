@@ -61,11 +61,18 @@ class LoadOptions(msgspec.Struct, frozen=True):
 
 
 class LoadPlan(msgspec.Struct, frozen=True):
-    """A complete, valid configuration and the versions its policy selects."""
+    """A complete, valid configuration and the versions its policy selects.
+
+    Attributes:
+        namespace: of the model; "" for none.
+        steps: the models that the steps of an ensemble use: name -> identifier.
+    """
 
     config: ModelConfig
     directory: Path
     versions: Sequence[int]
+    namespace: str = ""
+    steps: Mapping[str, str] = {}
 
 
 class Loader:
@@ -203,7 +210,8 @@ class Loader:
     ) -> Model:
         config = plan.config
         cache = await self._model_cache(config, version, plan.directory)
-        model = Model(config, version, plan.directory, make_scheduling, self._clock, stats, cache)
+        uses = frozenset(plan.steps.values())
+        model = Model(config, version, plan.directory, make_scheduling, self._clock, stats, cache, plan.namespace, uses)
         model.check_labels()
         stats.load_duration_s = time.monotonic() - started
         return model

@@ -16,6 +16,7 @@ from conch.core.api import ModelMetadata, ModelStatistics, TensorMetadata
 from conch.core.cache import ModelCache
 from conch.core.cached_scheduler import CachedScheduler
 from conch.core.clock import Clock
+from conch.core.namespaces import identifier
 from conch.core.queue import Pending, RequestFuture
 from conch.core.scheduling import MakeScheduling
 from conch.core.stats import ModelStats
@@ -35,6 +36,8 @@ class Model:
     Args:
         make_scheduling: makes what executes the requests: instances behind a queue, or the steps of an ensemble.
         cache: where it keeps its responses; None for nowhere.
+        namespace: the location of its repository where repositories are namespaces.
+        uses: the identifiers of the models that the steps of an ensemble use.
 
     Attributes:
         cached: whether it keeps its responses.
@@ -49,9 +52,13 @@ class Model:
         clock: Clock,
         stats: ModelStats | None = None,
         cache: ModelCache | None = None,
+        namespace: str = "",
+        uses: frozenset[str] = frozenset(),
     ) -> None:
         self.config = config
         self.version = version
+        self.namespace = namespace
+        self.uses = uses
         self.stats = stats or ModelStats()
         self._directory = directory
         self._version_text = str(version)
@@ -91,6 +98,11 @@ class Model:
             )
         )
         return future
+
+    @property
+    def identifier(self) -> str:
+        """What the server keeps it under."""
+        return identifier(self.namespace, self.config.name)
 
     def _log(self, checked: CheckedRequest) -> None:
         request_id = checked.request.id

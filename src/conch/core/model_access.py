@@ -8,12 +8,12 @@ from functools import partial
 
 from conch.backend_api import OnAnswer
 from conch.core.model import Model
+from conch.core.model_table import parse_version
 from conch.core.server import InferenceServer
 from conch.errors import (
     CancelledError,
     ConchError,
     InternalError,
-    InvalidArgumentError,
     NotFoundError,
     UnavailableError,
 )
@@ -65,10 +65,9 @@ class ModelAccess:
         await self._connected.unload_model(name, unload_dependents)
 
     def _find(self, name: str, version: str) -> Model:
+        parse_version(version)
         try:
             return self._connected.lifecycle.find(name, version)
-        except InvalidArgumentError:
-            raise
         except ConchError as error:
             raise NotFoundError(f"Failed for execute the inference request. Model '{name}' is not ready.") from error
 

@@ -20,7 +20,8 @@ class VersionState(msgspec.Struct, frozen=True):
 
 
 class ModelTable:
-    """What is known of every model that was ever asked to load. Owns no model: who withdraws one closes it."""
+    """What is known of every model that was ever asked to load, by identifier (the name, where repositories are no
+    namespaces). Owns no model: who withdraws one closes it."""
 
     def __init__(self) -> None:
         self._ready: dict[str, dict[int, Model]] = {}
@@ -97,16 +98,16 @@ class ModelTable:
         """Models whose configuration cannot be used, and why."""
         return self._unreadable
 
-    def index(self, names: Iterable[str], ready: bool) -> Sequence[ModelIndexEntry]:
-        """The repository index of these models and of all that are known here.
+    def index(self, names: Mapping[str, str], ready: bool) -> Sequence[ModelIndexEntry]:
+        """The repository index of these models (identifier -> name), in their order.
 
         A model that was never loaded has a name only; one whose configuration cannot be used has a reason but no
         version.
         """
         entries: list[ModelIndexEntry] = []
-        for name in sorted({*names, *self._states}):
-            states = self._states.get(name)
-            reason = self._unreadable.get(name, "")
+        for identifier, name in names.items():
+            states = self._states.get(identifier)
+            reason = self._unreadable.get(identifier, "")
             if not ready and (reason or not states):
                 entries.append(ModelIndexEntry(name, "", "UNAVAILABLE" if reason else "", reason))
             if not states:
@@ -173,7 +174,7 @@ class ModelTable:
 
     def mark_closed(self, model: Model) -> None:
         """A withdrawn version is closed; if it was loaded again meanwhile its state is that of the new one."""
-        states = self._states.get(model.config.name, {})
+        states = self._states.get(model.identifier, {})
         state = states.get(model.version)
         if state is not None and state.state == "UNLOADING":
             states[model.version] = VersionState("UNAVAILABLE", state.reason or "unloaded")

@@ -1,61 +1,126 @@
-"""Model repositories on disk: which models lie where, and whether anything about one has changed."""
+"""Model repositories: which models lie where, what brings their files here, and whether anything about one changed."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 import msgspec
 
 
-class RepositoryEntry(msgspec.Struct, frozen=True):
-    """A model's directory, or why it cannot be used (the name lies in two repositories)."""
+class Lease(Protocol):
+    """A claim on files that are there only as long as somebody uses them."""
 
-    name: str
-    directory: Path
-    problem: str = ""
+    def cleanup(self) -> None:
+        """Give the claim up."""
+        ...
 
 
-def scan(repositories: Sequence[Path]) -> Mapping[str, RepositoryEntry]:
-    """All models of the repositories by name, sorted. Hidden directories and plain files are not models.
+class Snapshot(msgspec.Struct, frozen=True):
+    """The files of a model as they are to be loaded.
 
-    Raises:
-        OSError: a repository cannot be listed.
+    Attributes:
+        fingerprint: what they look like; an equal one means that nothing changed.
+        lease: given up once no loaded version uses the files any more; None where they stay as they are.
     """
-    found: dict[str, RepositoryEntry] = {}
-    for repository in repositories:
-        for path in sorted(repository.iterdir()):
-            if not path.is_dir() or path.name.startswith("."):
-                continue
-            if path.name in found:
-                problem = f"model '{path.name}' is in more than one repository: {found[path.name].directory} and {path}"
-                found[path.name] = RepositoryEntry(path.name, found[path.name].directory, problem)
-            else:
-                found[path.name] = RepositoryEntry(path.name, path)
-    return dict(sorted(found.items()))
+
+    directory: Path
+    fingerprint: str
+    lease: Lease | None = None
+
+
+class Repository(Protocol):
+    """Where models lie.
+
+    Attributes:
+        location: as it was given to the server; the namespace of its models.
+    """
+
+    location: str
+
+    def models(self) -> Sequence[str]:
+        """The names of its models, sorted, as of the last look.
+
+        Raises:
+            OSError: the repository cannot be listed.
+        """
+        ...
+
+    async def look(self) -> None:
+        """Look anew which models there are.
+
+        Raises:
+            ConchError, OSError: the repository cannot be reached.
+        """
+        ...
+
+    async def fetch(self, name: str) -> Snapshot:
+        """Bring the files of a model here, as they were at the last look.
+
+        Raises:
+            ConchError, OSError: they cannot be had; the text says why.
+        """
+        ...
+
+    async def fingerprints(self) -> Mapping[str, str]:
+        """What every model looks like now: name -> fingerprint.
+
+        Raises:
+            ConchError, OSError: the repository cannot be reached.
+        """
+        ...
+
+
+class LocalRepository:
+    """A directory of model directories. Hidden directories and plain files in it are not models."""
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        self._path = Path(location)
+
+    def models(self) -> Sequence[str]:
+        """See the port."""
+        return sorted(path.name for path in self._path.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+    async def look(self) -> None:
+        """Nothing to do: `models` always looks."""
+
+    async def fetch(self, name: str) -> Snapshot:
+        """See the port."""
+        directory = self._path / name
+        return Snapshot(directory, await asyncio.to_thread(fingerprint, directory))
+
+    async def fingerprints(self) -> Mapping[str, str]:
+        """See the port."""
+        return await asyncio.to_thread(lambda: {name: fingerprint(self._path / name) for name in self.models()})
 
 
 def fingerprint(directory: Path) -> str:
     """A digest of names, sizes and modification times of everything in a model's directory.
 
-    Bytecode caches are left out, since a model that is imported writes them. A file that vanishes meanwhile counts as
-    absent: the next look sees the final state.
+    Bytecode caches are left out, since a model that is imported writes them. What vanishes meanwhile counts as absent:
+    the next look sees the final state.
     """
-    digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(directory.rglob("*")):
-        if "__pycache__" in path.parts:
-            continue
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            continue
-        if path.is_file():
-            digest.update(f"{path.relative_to(directory)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-        else:
-            digest.update(f"{path.relative_to(directory)}\0\n".encode())
-    return digest.hexdigest()
+    found: list[str] = []
+    seen: set[str] = set()
+    for root, directories, files in os.walk(directory, followlinks=True):
+        real = os.path.realpath(root)
+        directories[:] = [name for name in directories if name != "__pycache__" and real not in seen]
+        seen.add(real)
+        inside = Path(root).relative_to(directory)
+        found += [f"{inside / name}\0\n" for name in directories]
+        for name in files:
+            try:
+                status = Path(root, name).stat()
+            except OSError:
+                continue
+            found.append(f"{inside / name}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}\n")
+    return hashlib.blake2b("".join(sorted(found)).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
 def write_files(name: str, files: Mapping[str, bytes]) -> tempfile.TemporaryDirectory[str]:

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
 from collections.abc import Callable, Sequence
 
-from conch.core.ensemble import models_of
 from conch.core.model import Model
+from conch.core.repository import Lease
 
 logger = logging.getLogger("conch.core.retirement")
-
-#: The directory of a model that was loaded with files of its own; it goes with the model.
-Scratch = tempfile.TemporaryDirectory[str]
 
 
 class _Leaving:
     """Versions of a model that leave together.
 
     Attributes:
+        lease: the claim on their files.
         uses: the models that they use as ensembles.
         begun: whether they are being closed.
         closed: set when they are.
     """
 
-    def __init__(self, name: str, models: Sequence[Model], scratch: Scratch | None) -> None:
+    def __init__(self, name: str, models: Sequence[Model], lease: Lease | None) -> None:
         self.name = name
         self.models = models
-        self.scratch = scratch
-        self.uses = models_of(models[0].config) if models else frozenset()
+        self.lease = lease
+        self.uses = frozenset[str]().union(*(model.uses for model in models))
         self.begun = False
         self.closed = asyncio.Event()
 
@@ -46,9 +43,9 @@ class Retirement:
         self._leaving: list[_Leaving] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def add(self, name: str, models: Sequence[Model], scratch: Scratch | None) -> None:
+    def add(self, name: str, models: Sequence[Model], lease: Lease | None) -> None:
         """Take versions of a model that have been withdrawn; they stay up until `begin`."""
-        self._leaving.append(_Leaving(name, models, scratch))
+        self._leaving.append(_Leaving(name, models, lease))
 
     def find(self, name: str, version: str) -> Model | None:
         """A version that leaves but is not closed yet, the newest for ""; None when there is none."""
@@ -85,8 +82,8 @@ class Retirement:
         finally:
             self._leaving.remove(leaving)
             leaving.closed.set()
-            if leaving.scratch is not None:
-                leaving.scratch.cleanup()
+            if leaving.lease is not None:
+                await asyncio.to_thread(leaving.lease.cleanup)
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

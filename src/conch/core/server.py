@@ -12,6 +12,7 @@ from conch.core.lifecycle import Lifecycle
 from conch.core.log_settings import LogControl
 from conch.core.metrics import CustomMetrics
 from conch.core.model import Model
+from conch.core.model_table import parse_version
 from conch.core.queue import RequestFuture
 from conch.core.tracing import Tracing
 from conch.errors import ConchError, InvalidArgumentError, UnavailableError
@@ -103,10 +104,9 @@ class InferenceServer:
         """Whether that version (any for "") can answer."""
         if self._stopping:
             return False
+        parse_version(version)
         try:
             return self._lifecycle.find(name, version).healthy
-        except InvalidArgumentError:
-            raise
         except ConchError:
             return False
 

@@ -91,11 +91,11 @@ def _download(model: str, *, allow_pickle: bool, trust_remote_code: bool) -> Che
     except ConchError:
         raise
     except Exception as error:
-        raise _hub_error(model, error) from error
+        raise hub_error(model, error) from error
     return Checkpoint(path=path, source=f"{repo}@{revision}" if revision else repo, pipeline_tag=tag)
 
 
-def _hub_error(model: str, error: Exception) -> ConchError:
+def hub_error(model: str, error: Exception) -> ConchError:
     """The hub's errors, told by their names: its exception classes differ between versions."""
     names = {each.__name__ for each in type(error).__mro__}
     if "GatedRepoError" in names:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Mapping
 
 from conch import app
@@ -13,7 +14,7 @@ from conch.config.serve_options import ServeOptions
 from conch.core.api import LogSettings
 from conch.core.log_settings import LogControl
 from conch.core.server import InferenceServer
-from conch.errors import InternalError, InvalidArgumentError
+from conch.errors import InternalError, InvalidArgumentError, UnavailableError
 from conch.inprocess.event_loop import EventLoopThread
 from conch.listeners import Listener, build_listeners
 
@@ -67,17 +68,20 @@ class RunningServer:
     async def _start(self, listen: bool) -> None:
         options = self._options
         try:
-            app.check_repositories(options)
+            repositories = app.open_repositories(options, os.environ)
         except app.StartupError as error:
             raise InvalidArgumentError(str(error)) from error
         # The program that embeds the server owns the configuration of `logging`; the logger is "conch".
         logs = LogControl(LogSettings("", True, True, True, options.log_verbose, options.log_format))
-        self.core = app.build_server(options, logs, self._registry)
+        self.core = app.build_server(options, logs, repositories, self._registry)
         if listen:
             self._listeners = build_listeners(self.core, options)
         for listener in self._listeners.values():
             await listener.start()
-        await app.load_initial_models(self.core, options)
+        try:
+            await app.load_initial_models(self.core, options)
+        except app.StartupError as error:
+            raise UnavailableError(str(error)) from error
         if options.exit_on_error and not self.core.lifecycle.all_ready():
             raise InternalError(f"failed to load all models: {_failures(self.core)}")
         self.core.mark_started()

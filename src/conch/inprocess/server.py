@@ -6,7 +6,6 @@ import atexit
 import json
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -206,7 +205,7 @@ def serve_options(model_repository: Repositories, options: Mapping[str, Any]) ->
     given = dict(options)
     if isinstance(given.get("load_model"), str):
         given["load_model"] = (given["load_model"],)
-    wanted = ServeOptions(model_repository=tuple(Path(each) for each in model_repository), **given)
+    wanted = ServeOptions(model_repository=tuple(map(str, model_repository)), **given)
     for name, value in given.items():
         default = getattr(ServeOptions(), name)
         if type(default) in (bool, int, str) and type(value) is not type(default):

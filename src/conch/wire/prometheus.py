@@ -125,7 +125,8 @@ class _Page:
 
 def _labels(model: Model, **more: str) -> dict[str, str]:
     tags = dict(model.config.message.metric_tags)
-    return {"model": model.config.name, **more, "version": str(model.version), **tags}
+    namespace = {"namespace": model.namespace} if model.namespace else {}
+    return {"model": model.config.name, **namespace, **more, "version": str(model.version), **tags}
 
 
 def _render_counts(text: _Page, models: Sequence[Model]) -> None:

@@ -21,6 +21,7 @@ from . import (
     loading,
     metadata,
     model_errors,
+    namespaces,
     python_backend,
     queues,
     rates,
@@ -40,6 +41,9 @@ ON_DEMAND = ("--model-control-mode=explicit",)
 KEEP_ON = ("--exit-on-error=false",)
 BROKEN_ON_DEMAND = ServerSpec("ensembles_on_demand", "ensembles_broken", ON_DEMAND)
 LOAD_EACH = ("--model-control-mode=explicit", "--load-model=*")
+NAMESPACES = ("namespaces", (*namespaces.FLAGS, *KEEP_ON), ("namespaces_second",))
+NAMESPACES_ON_DEMAND = ("namespaces", (*namespaces.FLAGS, *ON_DEMAND), ("namespaces_second",))
+DUPLICATES = ServerSpec("duplicates", "namespaces", ON_DEMAND, ("namespaces_second",))
 EXPLICIT = ("--model-control-mode=explicit", "--load-model=simple")
 
 GROUPS: list[Group] = [
@@ -108,5 +112,8 @@ GROUPS: list[Group] = [
     Group("sequences_refused", ServerSpec("sequences_refused", "sequences_broken", ON_DEMAND), sequences.REFUSED),
     Group("warmups", ServerSpec("warmups", "warmups", ON_DEMAND), warmups.WARM_UP),
     Group("batch_tensors", ServerSpec("batch_tensors", "batch_tensors", ON_DEMAND), batch_tensors.LOADS),
+    Group("namespaces", ServerSpec("namespaces", *NAMESPACES), namespaces.SERVED),
+    Group("namespaces_control", ServerSpec("namespaces_control", *NAMESPACES_ON_DEMAND), namespaces.CONTROLLED),
+    Group("duplicates", DUPLICATES, namespaces.DUPLICATES),
     Group("rates", ServerSpec("rates", "rated", (*ON_DEMAND, *RATES)), rates.RATES),
 ]

@@ -3,7 +3,6 @@ from __future__ import annotations
 import argparse
 import sys
 import types
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,12 +44,12 @@ def test_no_flag_is_listed_twice() -> None:
 
 
 def test_repository_alone_gives_the_defaults() -> None:
-    assert _read(REPOSITORY) == (ServeOptions(model_repository=(Path("models"),)), [])
+    assert _read(REPOSITORY) == (ServeOptions(model_repository=("models",)), [])
 
 
 def test_repositories_add_up_under_both_names() -> None:
     options, _ = _read("--model-repository", "a", "--model-store=b", "--model-repository=c")
-    assert options.model_repository == (Path("a"), Path("c"), Path("b"))
+    assert options.model_repository == ("a", "c", "b")
 
 
 @pytest.mark.parametrize("text", ["true", "1", "TRUE", "on"])
@@ -66,7 +65,7 @@ def test_boolean_flags_can_be_switched_off(arguments: list[str]) -> None:
 def test_boolean_flag_without_a_value_is_true() -> None:
     options, _ = _read("--disable-auto-complete-config", "--model-repository", "m")
     assert options.disable_auto_complete_config
-    assert options.model_repository == (Path("m"),)
+    assert options.model_repository == ("m",)
 
 
 def test_last_of_several_values_wins() -> None:
@@ -176,14 +175,14 @@ def test_flags_of_later_capabilities_are_refused(flag: Any) -> None:
 
 @pytest.mark.parametrize("arguments", [["--model-namespacing=false"]])
 def test_later_flag_that_says_what_holds_anyway_is_accepted(arguments: list[str]) -> None:
-    assert _read(REPOSITORY, *arguments) == (ServeOptions(model_repository=(Path("models"),)), [])
+    assert _read(REPOSITORY, *arguments) == (ServeOptions(model_repository=("models",)), [])
 
 
 @pytest.mark.parametrize("flag", [flag for flag in FLAGS if flag.use is Use.IGNORED], ids=lambda flag: flag.name)
 def test_flags_without_effect_are_accepted_with_a_note(flag: Any) -> None:
     text = {Kind.BOOLEAN: "false", Kind.INTEGER: "-1", Kind.FLOAT: "1.5"}.get(flag.kind, "a,b=c")
     options, notes = _read(REPOSITORY, f"--{flag.name}={text}")
-    assert options == ServeOptions(model_repository=(Path("models"),))
+    assert options == ServeOptions(model_repository=("models",))
     assert notes == [f"--{flag.name} is ignored: {flag.help}"]
 
 
@@ -198,14 +197,14 @@ def test_vertex_ai_is_switched_on_by_its_environment() -> None:
         "/p",
         "/h",
     )
-    assert options.model_repository == (Path("models"),)
+    assert options.model_repository == ("models",)
 
 
 def test_command_line_counts_before_the_environment() -> None:
     given = {"allow-vertex-ai": ["false"], "vertex-ai-port": ["1"], "model-store": ["mine"]}
     options, _ = read_options(given, {**VERTEX, "AIP_HTTP_PORT": "8088", "AIP_STORAGE_URI": "models"})
     assert not options.allow_vertex_ai
-    assert (options.vertex_ai_port, options.model_repository) == (1, (Path("mine"),))
+    assert (options.vertex_ai_port, options.model_repository) == (1, ("mine",))
 
 
 def test_port_of_the_environment_is_checked() -> None:
@@ -244,7 +243,7 @@ def test_options_reach_the_application(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setattr("conch.app", application, raising=False)
 
     assert main(["serve", REPOSITORY, "--id=mine", "--http-thread-count=4"]) == 7
-    assert served == [ServeOptions(model_repository=(Path("models"),), id="mine")]
+    assert served == [ServeOptions(model_repository=("models",), id="mine")]
     assert "note: --http-thread-count is ignored: one event loop" in capsys.readouterr().err
 
 

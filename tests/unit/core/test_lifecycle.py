@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from conch.core.api import ModelIndexEntry
 from conch.core.cache import LocalCache
 from conch.core.lifecycle import Lifecycle
 from conch.core.loading import Loader, LoadOptions
@@ -291,7 +292,11 @@ def test_a_model_in_two_repositories_is_in_neither(tmp_path: Path) -> None:
         lifecycle = Lifecycle(roots, loader, clock)
         await lifecycle.load_all()
         (entry,) = lifecycle.index(False)
-        assert entry.state == "UNAVAILABLE"
-        assert "more than one repository" in entry.reason
+        assert entry == ModelIndexEntry("echo", "", "UNAVAILABLE", "model appears in two or more repositories")
+        assert not lifecycle.all_ready()
+        with pytest.raises(InternalError, match="failed to poll from model repository: model appears in two or more"):
+            await lifecycle.load("echo")
+        with pytest.raises(NotFoundError, match="'echo' is not found"):
+            lifecycle.find("echo", "")
 
     asyncio.run(run())
