@@ -41,6 +41,7 @@ from conch.inference import InferRequest, Parameter
 from conch.listeners import Listener, build_listeners, vertex_obstacle
 from conch.repositories.opening import open_repository
 from conch.tensor import Tensor
+from conch.wire.grpc.delays import Delays
 
 logger = logging.getLogger("conch.app")
 
@@ -108,7 +109,7 @@ class _Application:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
         try:
-            listeners = build_listeners(server, options)
+            listeners = build_listeners(server, options, grpc_delays(os.environ))
         except ConchError as error:
             raise StartupError(error.message) from error
         try:
@@ -282,11 +283,26 @@ def scheduler_holds(environment: Mapping[str, str]) -> Holds:
         StartupError: a value is no number of requests.
     """
     names = ("TRITONSERVER_DELAY_SCHEDULER", "TRITONSERVER_BACKLOG_DELAY_SCHEDULER")
-    counts = [environment.get(name, "0") for name in names]
-    for name, text in zip(names, counts, strict=True):
-        if not text.isdecimal():
-            raise StartupError(f"{name} expects a number of requests, got '{text}'")
-    return Holds(*map(int, counts))
+    return Holds(*(_number(environment, name, "requests") for name in names))
+
+
+def grpc_delays(environment: Mapping[str, str]) -> Delays:
+    """What Triton's variables for tests of gRPC clients say.
+
+    Raises:
+        StartupError: a value is no number.
+    """
+    process_ms = _number(environment, "TRITONSERVER_DELAY_GRPC_PROCESS", "milliseconds")
+    response_ms = _number(environment, "TRITONSERVER_DELAY_GRPC_RESPONSE", "milliseconds")
+    other_s = _number(environment, "TRITONSERVER_SERVER_DELAY_GRPC_RESPONSE_SEC", "seconds")
+    return Delays(process_ms / 1000, response_ms / 1000, other_s)
+
+
+def _number(environment: Mapping[str, str], name: str, unit: str) -> int:
+    text = environment.get(name, "0")
+    if not text.isdecimal():
+        raise StartupError(f"{name} expects a number of {unit}, got '{text}'")
+    return int(text)
 
 
 def visible_gpu_count() -> int:

@@ -11,6 +11,7 @@ from conch.config.serve_options import ServeOptions
 from conch.core.server import InferenceServer
 from conch.errors import ConchError
 from conch.wire.api_keys import ApiKeys
+from conch.wire.grpc.delays import Delays
 from conch.wire.grpc.http2.limits import Http2Limits
 from conch.wire.grpc.options import GrpcOptions
 from conch.wire.grpc.server import GrpcServer
@@ -27,6 +28,8 @@ from conch.wire.prometheus import MetricsRenderer
 from conch.wire.shared_memory import SharedMemoryRegions
 from conch.wire.tls import TlsOptions
 
+_NO_DELAYS = Delays()
+
 
 class Listener(Protocol):
     """One open port."""
@@ -41,7 +44,9 @@ class Listener(Protocol):
     async def close(self) -> None: ...
 
 
-def build_listeners(server: InferenceServer, options: ServeOptions) -> Mapping[str, Listener]:
+def build_listeners(
+    server: InferenceServer, options: ServeOptions, grpc_delays: Delays = _NO_DELAYS
+) -> Mapping[str, Listener]:
     """The listeners by the names logs call them; none is started.
 
     Raises:
@@ -53,7 +58,7 @@ def build_listeners(server: InferenceServer, options: ServeOptions) -> Mapping[s
     metrics = MetricsRenderer(server, cpu_metrics=options.allow_cpu_metrics)
     http = http_options(options)
     if options.allow_grpc:
-        listeners["GRPCInferenceService"] = GrpcServer(server, grpc_options(options), regions, keys)
+        listeners["GRPCInferenceService"] = GrpcServer(server, grpc_options(options, grpc_delays), regions, keys)
     if options.allow_http:
         listeners["HTTPService"] = HttpServer(server, http, regions, keys)
     if options.allow_sagemaker:
@@ -115,7 +120,7 @@ def http_options(options: ServeOptions) -> HttpOptions:
     )
 
 
-def grpc_options(options: ServeOptions) -> GrpcOptions:
+def grpc_options(options: ServeOptions, delays: Delays = _NO_DELAYS) -> GrpcOptions:
     """The gRPC listener's settings."""
     never = float("inf")
     limits = Http2Limits(
@@ -144,4 +149,5 @@ def grpc_options(options: ServeOptions) -> GrpcOptions:
         header_forward_pattern=options.grpc_header_forward_pattern,
         restrictions=options.grpc_restricted_protocol,
         limits=limits,
+        delays=delays,
     )

@@ -7,11 +7,12 @@ import sys
 
 import pytest
 
-from conch.app import StartupError, build_cache
+from conch.app import StartupError, build_cache, grpc_delays
 from conch.config.cache_options import DEFAULT_CACHE_BYTES, LocalCacheOptions, RedisCacheOptions
 from conch.core.cache import LocalCache
 from conch.core.cache_redis import RedisCache
 from conch.testing import FakeClock
+from conch.wire.grpc.delays import Delays
 
 
 def test_the_response_cache_is_the_one_that_was_asked_for() -> None:
@@ -36,3 +37,18 @@ def test_a_redis_cache_without_its_package_says_what_to_install(monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
     with pytest.raises(StartupError, match=r"pip install 'conch\[redis\]'"):
         build_cache(RedisCacheOptions("localhost"), FakeClock())
+
+
+def test_the_delays_of_grpc_calls_are_those_of_tritons_variables() -> None:
+    environment = {
+        "TRITONSERVER_DELAY_GRPC_PROCESS": "5000",
+        "TRITONSERVER_DELAY_GRPC_RESPONSE": "20",
+        "TRITONSERVER_SERVER_DELAY_GRPC_RESPONSE_SEC": "2",
+    }
+    assert grpc_delays(environment) == Delays(process_s=5, response_s=0.02, other_s=2)
+    assert grpc_delays({}) == Delays()
+
+
+def test_a_delay_that_is_no_number_is_told() -> None:
+    with pytest.raises(StartupError, match="TRITONSERVER_DELAY_GRPC_PROCESS expects a number of milliseconds, got 'x'"):
+        grpc_delays({"TRITONSERVER_DELAY_GRPC_PROCESS": "x"})

@@ -26,6 +26,7 @@ from conch.wire.grpc.codec import (
     encode_stream_error,
     encode_stream_response,
 )
+from conch.wire.grpc.delays import Delays, late
 from conch.wire.grpc.dispatch import Method, StreamMethod, UnaryMethod
 from conch.wire.grpc.head import Metadata
 from conch.wire.grpc.methods import INFERENCE_SERVICE
@@ -60,19 +61,25 @@ class Inference:
         server: answers.
         regions: the shared memory that tensors may lie in.
         header_forward_pattern: headers whose name it matches somewhere become request parameters; "" forwards none.
+        delays: how long calls are held up.
     """
 
-    def __init__(self, server: ServerApi, regions: SharedMemoryRegions, header_forward_pattern: str) -> None:
+    def __init__(
+        self, server: ServerApi, regions: SharedMemoryRegions, header_forward_pattern: str, delays: Delays
+    ) -> None:
         self._server = server
         self._regions = regions
         self._forward = re.compile(header_forward_pattern) if header_forward_pattern else None
         self._decoder = RequestDecoder(regions)
         self._encoder = ResponseEncoder()
+        self._delays = delays
+        self._pause = delays.before_response if delays.response_s else None
 
     def methods(self) -> list[Method]:
         """What is served, by path."""
+        infer = UnaryMethod(f"/{INFERENCE_SERVICE}/ModelInfer", self._infer)
         return [
-            UnaryMethod(f"/{INFERENCE_SERVICE}/ModelInfer", self._infer),
+            late(infer, self._delays) if self._delays.process_s else infer,
             StreamMethod(f"/{INFERENCE_SERVICE}/ModelStreamInfer", self._stream),
         ]
 
@@ -202,7 +209,7 @@ class Inference:
                     work.add(loop.create_task(_refuse(error, request.id)))
                 else:
                     if decoupled and isinstance(answer, RequestFuture):
-                        streamed = StreamedAnswer(call, answer, partial(self._encode_further, request))
+                        streamed = StreamedAnswer(call, answer, partial(self._encode_further, request), self._pause)
                         task = loop.create_task(self._answer(request, streamed.last()))
                         work.add_streamed(task)
                     else:

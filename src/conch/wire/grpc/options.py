@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from conch.config.restrictions import Restriction
+from conch.wire.grpc.delays import Delays
 from conch.wire.grpc.http2.limits import Http2Limits
 from conch.wire.tls import TlsOptions
 
@@ -24,6 +25,7 @@ class GrpcOptions(msgspec.Struct, frozen=True):
         header_forward_pattern: headers whose name matches this regular expression somewhere become request parameters.
         restrictions: category -> the metadata that opens the methods of that category.
         limits: what one connection may cost, keepalive and connection age.
+        delays: how long calls are held up, for tests of clients.
     """
 
     host: str = "0.0.0.0"
@@ -35,3 +37,4 @@ class GrpcOptions(msgspec.Struct, frozen=True):
     header_forward_pattern: str = ""
     restrictions: Mapping[str, Restriction] = {}
     limits: Http2Limits = Http2Limits()
+    delays: Delays = Delays()

@@ -6,7 +6,8 @@ from conch.core.api import ServerApi
 from conch.wire.api_keys import ApiKeys
 from conch.wire.grpc.administration import Administration
 from conch.wire.grpc.calls import CallOptions
-from conch.wire.grpc.dispatch import GrpcCalls, Method
+from conch.wire.grpc.delays import slow
+from conch.wire.grpc.dispatch import GrpcCalls, Method, UnaryMethod
 from conch.wire.grpc.guard import Guard
 from conch.wire.grpc.health import Health
 from conch.wire.grpc.infer import Inference
@@ -31,14 +32,19 @@ class InferenceService:
     ) -> None:
         self._administration = Administration(server)
         self._health = Health(server)
+        inference = Inference(server, regions, options.header_forward_pattern, options.delays)
         methods: list[Method] = [
-            *Inference(server, regions, options.header_forward_pattern).methods(),
             *Queries(server).methods(),
             *SharedMemory(regions).methods(),
             *self._administration.methods(),
             *TraceSettings(server).methods(),
             *self._health.methods(),
         ]
+        if options.delays.other_s:
+            methods = [
+                slow(method, options.delays) if isinstance(method, UnaryMethod) else method for method in methods
+            ]
+        methods += inference.methods()
         methods += Reflection([method.path for method in methods]).methods()
         level = COMPRESSION_LEVELS[options.compression]
         guard = Guard(keys, options.restrictions) if keys is not None or options.restrictions else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from conch.core.queue import RequestFuture
 from conch.errors import ConchError, UnavailableError
@@ -22,14 +22,20 @@ class StreamedAnswer:
 
     Args:
         encode: makes the message of a response that is not the last one.
+        pause: awaited before each response; None where nothing holds them up.
     """
 
     def __init__(
-        self, call: StreamCall, future: RequestFuture, encode: Callable[[InferResponse | ConchError], Parts]
+        self,
+        call: StreamCall,
+        future: RequestFuture,
+        encode: Callable[[InferResponse | ConchError], Parts],
+        pause: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._call = call
         self._future = future
         self._encode = encode
+        self._pause = pause
         self._waiting: deque[Parts] = deque()
         self._waiting_bytes = 0
         self._wake: asyncio.Future[None] | None = None
@@ -48,12 +54,16 @@ class StreamedAnswer:
                 while self._waiting:
                     parts = self._waiting.popleft()
                     self._waiting_bytes -= _size(parts)
+                    if self._pause is not None:
+                        await self._pause()
                     await self._call.send(parts)
                 if self._future.cancelled():
                     raise UnavailableError(
                         f"the request was given up: its client has not read {_MAX_WAITING_BYTES} bytes of responses"
                     )
                 if self._future.done():
+                    if self._pause is not None:
+                        await self._pause()
                     return self._future.result()
                 self._wake = asyncio.get_running_loop().create_future()
                 await self._wake
@@ -63,7 +73,7 @@ class StreamedAnswer:
 
     def _on_response(self, response: InferResponse | ConchError) -> None:
         parts = self._encode(response)
-        if not self._waiting and self._call.has_room:
+        if not self._waiting and self._call.has_room and self._pause is None:
             try:
                 self._call.send_now(parts)
                 return

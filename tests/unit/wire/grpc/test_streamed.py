@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
 
 import pytest
@@ -47,12 +47,12 @@ class Client:
 class Streamed:
     """A request whose answers go to a client."""
 
-    def __init__(self) -> None:
+    def __init__(self, pause: Callable[[], Awaitable[None]] | None = None) -> None:
         self.client = Client()
         self.given_up = False
         self.future = RequestFuture(loop=asyncio.get_running_loop())
         self.future.on_cancel = self._on_cancel
-        answer = StreamedAnswer(cast(StreamCall, self.client), self.future, self._encode)
+        answer = StreamedAnswer(cast(StreamCall, self.client), self.future, self._encode, pause)
         self.last = asyncio.ensure_future(answer.last())
 
     def _on_cancel(self) -> None:
@@ -159,3 +159,24 @@ def test_a_client_that_goes_away_gives_the_request_up() -> None:
         assert request.given_up
 
     run(work())
+
+
+def test_responses_that_are_held_up_go_out_one_after_the_other_the_last_one_too() -> None:
+    async def body() -> None:
+        turns: asyncio.Queue[None] = asyncio.Queue()
+        streamed = Streamed(pause=turns.get)
+        streamed.respond("1")
+        streamed.respond("2")
+        streamed.settle()
+        await asyncio.sleep(0)
+        assert streamed.client.messages == []
+        for count in (1, 2):
+            turns.put_nowait(None)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert streamed.client.messages == [b"1", b"2"][:count]
+        assert not streamed.last.done()
+        turns.put_nowait(None)
+        assert await streamed.last == LAST
+
+    run(body())
