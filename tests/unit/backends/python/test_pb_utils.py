@@ -28,6 +28,7 @@ TENSORS = {
     "request.inputs() is request.inputs()": "True",
     "request.inputs()[0].as_numpy().flags.writeable": "True",
     "type(request.inputs()), type(request.inputs()[0].as_numpy()[0])": "(<class 'list'>, <class 'bytes'>)",
+    "pb_utils.Tensor('', np.zeros(3))": "TritonModelException: Tensor name cannot be an empty string.",
     "pb_utils.Tensor(1, np.zeros(3))": "TypeError: Tensor(name: str, array: numpy.ndarray): got int and ndarray",
     "pb_utils.Tensor('a', [1])": "TypeError: Tensor(name: str, array: numpy.ndarray): got str and list",
     "pb_utils.Tensor('a', np.zeros(3, np.complex64))": "TritonModelException: NumPy dtype is not supported.",
@@ -60,7 +61,16 @@ RESPONSES = {
     "pb_utils.InferenceResponse([]).error()": "None",
     "pb_utils.InferenceResponse().output_tensors()": "[]",
     "pb_utils.InferenceResponse(error=pb_utils.TritonError('e')).has_error()": "True",
-    "pb_utils.InferenceResponse([pb_utils.Tensor('a', np.zeros(1))], pb_utils.TritonError('e')).output_tensors()": "[]",
+    "len(pb_utils.InferenceResponse([pb_utils.Tensor('a', np.zeros(1))], pb_utils.TritonError('e')).output_tensors())": (
+        "1"
+    ),
+    "len(pb_utils.InferenceResponse(iter([pb_utils.Tensor('a', np.zeros(1))])).output_tensors())": "1",
+    "pb_utils.InferenceResponse([None])": (
+        "TritonModelException: Output tensor for inference response should not be empty."
+    ),
+    "str(pb_utils.TritonError.NOT_FOUND), f'{pb_utils.TritonError.NOT_FOUND}'": (
+        "('ErrorCode.NOT_FOUND', 'ErrorCode.NOT_FOUND')"
+    ),
     "pb_utils.InferenceResponse([], parameters={'a': 1}).parameters()": """'{"a": 1}'""",
     "pb_utils.InferenceResponse([], parameters={'a': [1]})": (
         "TritonModelException: Expect parameters values to have type bool/int/str, found type <class 'list'>"
@@ -88,7 +98,7 @@ REQUESTS = {
     NEW + ", correlation_id='abc').correlation_id()": "'abc'",
     NEW + ", correlation_id=1.5)": "TritonModelException: Correlation ID must be integer or string",
     NEW + ", flags=pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END).flags()": "2",
-    NEW + ", parameters={'a': 1, 'b': True}).parameters()": """'{"a":1,"b":true}'""",
+    NEW + ", parameters={'a': 1, 'b': True}).parameters()": """'{"a": 1, "b": true}'""",
     NEW + ", parameters='a')": "TritonModelException: Expect parameters to be a dict, got <class 'str'>",
     NEW
     + ", parameters={1: 2})": "TritonModelException: Expect parameters keys to have type str, found type <class 'int'>",
@@ -100,8 +110,23 @@ REQUESTS = {
         "TypeError: InferenceRequest: inputs, requested_output_names and model_name must be given"
     ),
     "pb_utils.InferenceRequest(model_name='m', inputs=[None], requested_output_names=[])": (
-        "TypeError: InferenceRequest: inputs must be a list of Tensor"
+        "TritonModelException: Input tensor for request with id '' and model name 'm' should not be empty."
     ),
+    "pb_utils.InferenceRequest(model_name='m', inputs=[5], requested_output_names=[])": (
+        "TypeError: InferenceRequest: inputs must be a list of Tensor, got a int"
+    ),
+    "pb_utils.InferenceRequest(model_name='m', inputs=[], requested_output_names='xy')": (
+        "TypeError: InferenceRequest: requested_output_names must be a list of str"
+    ),
+    NEW + ", timeout=-1)": "TypeError: InferenceRequest: timeout must be an integer, not negative; got -1",
+    NEW + ", request_id=5)": "TypeError: InferenceRequest: request_id must be a str, got int",
+    NEW + ", correlation_id=-1)": (
+        "TritonModelException: Correlation ID must be an unsigned integer of 64 bits, got -1"
+    ),
+    "pb_utils.PreferredMemory(1)": (
+        "TypeError: PreferredMemory: preferred_memory_type must be TRITONSERVER_MEMORY_CPU or _GPU, got 1"
+    ),
+    "request.set_flags('a')": "TypeError: set_flags: flags must be an integer, got str",
     "request.is_cancelled()": "False",
     "request.set_flags(3), request.flags()": "(None, 3)",
     "request.set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_ALL)": "None",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from . import request as requests
 from .arena import ReaderArena
 from .calls import Answers, server
 from .errors import ErrorCode, TritonError, TritonModelException
@@ -12,6 +13,8 @@ from .memory import SegmentPool
 from .outgoing import Outgoing
 from .protocol import FAILED, GIVE_UP, INFER, LOAD_MODEL, MODEL_READY, UNLOAD_MODEL
 from .tensor import received
+
+_new = object.__new__
 
 ONLY_IN_EXECUTE = "BLS is only supported during the 'execute' function."
 
@@ -49,20 +52,18 @@ class Caller:
 
     def response(self, answer: tuple[Any, ...]) -> Any:
         """The InferenceResponse of an answer."""
-        from .request import InferenceResponse
-
         if answer[2] == FAILED:
-            return InferenceResponse(error=TritonError(answer[3], ErrorCode.INTERNAL))
+            return requests.InferenceResponse(error=TritonError(answer[3], ErrorCode.INTERNAL))
         _, _, _, wire, place, retired = answer
         if retired:
             self._arena.retire(retired)
         if wire is None:
-            return InferenceResponse()
+            return requests.InferenceResponse()
         code, content, parameters = wire
         if code is not None:
-            return InferenceResponse(error=TritonError(content, ErrorCode(code)))
+            return requests.InferenceResponse(error=TritonError(content, ErrorCode(code)))
         segment = None if place is None else self._arena.view(*place)
-        response = InferenceResponse.__new__(InferenceResponse)
+        response: Any = _new(requests.InferenceResponse)
         response._tensors = [received(tensor, segment) for tensor in content]
         response._error = None
         response._parameters = parameters
@@ -93,10 +94,16 @@ def execute(request: Any, decoupled: bool) -> Any:
     return caller.response(server().wait(answers))
 
 
-async def execute_async(request: Any, decoupled: bool) -> Any:
-    """As `execute`, on the running event loop."""
+def execute_async(request: Any, decoupled: bool) -> Any:
+    """As `execute`, on the running event loop: the future of what that returns. The request is sent at once."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
     caller = _allowed()
-    answers = caller.send(request, decoupled)
+    return loop.create_task(_answer(caller, caller.send(request, decoupled), decoupled))
+
+
+async def _answer(caller: Caller, answers: Answers, decoupled: bool) -> Any:
     try:
         first = await server().wait_in_loop(answers)
     except BaseException:
@@ -155,6 +162,12 @@ class ResponseIterator:
             _give_up(self._answers)
 
 
+def _check_texts(function: str, **given: Any) -> None:
+    for name, value in given.items():
+        if not isinstance(value, str):
+            raise TypeError(f"{function}: {name} must be a str, got {type(value).__name__}")
+
+
 def load_model(model_name: str, config: str = "", files: dict[str, bytes] | None = None) -> None:
     """Load or reload a model (explicit model control only), with this JSON configuration and these files if given.
 
@@ -164,6 +177,11 @@ def load_model(model_name: str, config: str = "", files: dict[str, bytes] | None
     Raises:
         TritonModelException: it did not load.
     """
+    _check_texts("load_model", model_name=model_name, config=config)
+    if files is not None and not isinstance(files, dict):
+        raise TritonModelException(
+            f"failed to load model '{model_name}', files should be a dictionary of file paths and file contents"
+        )
     plain: dict[str, bytes] = {}
     for path, content in (files or {}).items():
         if not path.startswith("file:"):
@@ -171,6 +189,8 @@ def load_model(model_name: str, config: str = "", files: dict[str, bytes] | None
                 f"Failed to load model: unexpected path '{path}' in 'files': expected 'file:<path>', as in "
                 "'file:1/model.py'"
             )
+        if not isinstance(content, (bytes, str)):
+            raise TypeError(f"load_model: content of '{path}' must be bytes, got {type(content).__name__}")
         plain[path[len("file:") :]] = content.encode() if isinstance(content, str) else bytes(content)
     try:
         server().ask(LOAD_MODEL, str(model_name), str(config) or None, plain)
@@ -184,6 +204,7 @@ def unload_model(model_name: str, unload_dependents: bool = False) -> None:
     Raises:
         TritonModelException: the server refused.
     """
+    _check_texts("unload_model", model_name=model_name)
     try:
         server().ask(UNLOAD_MODEL, str(model_name), bool(unload_dependents))
     except TritonModelException as error:
@@ -196,6 +217,7 @@ def is_model_ready(model_name: str, model_version: str = "") -> bool:
     Raises:
         TritonModelException: the version is no number.
     """
+    _check_texts("is_model_ready", model_name=model_name, model_version=model_version)
     try:
         return bool(server().ask(MODEL_READY, str(model_name), str(model_version)))
     except TritonModelException as error:

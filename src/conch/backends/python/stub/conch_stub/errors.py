@@ -10,7 +10,17 @@ class TritonModelException(Exception):
     """Raised by this API, and by models that cannot go on; the whole batch fails with its text."""
 
 
-class ErrorCode(enum.IntEnum):
+class NamedNumber(enum.IntEnum):
+    """Numbers of Triton's; as text, each is its name, as in Triton's own enumerations."""
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}.{self.name}"
+
+    def __format__(self, specification: str) -> str:
+        return format(str(self), specification)
+
+
+class ErrorCode(NamedNumber):
     """Codes of a `TritonError`, numbered as Triton numbers them."""
 
     UNKNOWN = 0

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import enum
 import sys
 from typing import ClassVar
 
 from .calls import server
+from .errors import NamedNumber
 from .protocol import LOG
 
 
-class _LogLevel(enum.IntEnum):
+class LogLevel(NamedNumber):
     """Levels of a line; VERBOSE shows only with verbose logging."""
 
     INFO = 0
@@ -19,9 +19,11 @@ class _LogLevel(enum.IntEnum):
     VERBOSE = 3
 
 
-def _send(level: _LogLevel, message: str) -> None:
+def _send(level: int, message: str) -> None:
     if not isinstance(message, str):
         raise TypeError(f"Logger: message must be a str, got {type(message).__name__}")
+    if not isinstance(level, int):
+        raise TypeError(f"Logger: level must be one of Logger.INFO, WARNING, ERROR and VERBOSE, got {level!r}")
     caller = sys._getframe(2)
     server().tell(LOG, int(level), caller.f_code.co_filename, caller.f_lineno, str(message))
 
@@ -29,33 +31,33 @@ def _send(level: _LogLevel, message: str) -> None:
 class Logger:
     """Lines for the server's log, with the file and line of the caller."""
 
-    LogLevel: ClassVar = _LogLevel
-    INFO: ClassVar = _LogLevel.INFO
-    WARNING: ClassVar = _LogLevel.WARNING
-    ERROR: ClassVar = _LogLevel.ERROR
-    VERBOSE: ClassVar = _LogLevel.VERBOSE
+    LogLevel: ClassVar = LogLevel
+    INFO: ClassVar = LogLevel.INFO
+    WARNING: ClassVar = LogLevel.WARNING
+    ERROR: ClassVar = LogLevel.ERROR
+    VERBOSE: ClassVar = LogLevel.VERBOSE
 
     @staticmethod
-    def log(message: str, level: _LogLevel = _LogLevel.INFO) -> None:
+    def log(message: str, level: int = LogLevel.INFO) -> None:
         """A line of that level."""
         _send(level, message)
 
     @staticmethod
     def log_info(message: str) -> None:
         """A line of level INFO."""
-        _send(_LogLevel.INFO, message)
+        _send(LogLevel.INFO, message)
 
     @staticmethod
     def log_warn(message: str) -> None:
         """A line of level WARNING."""
-        _send(_LogLevel.WARNING, message)
+        _send(LogLevel.WARNING, message)
 
     @staticmethod
     def log_error(message: str) -> None:
         """A line of level ERROR."""
-        _send(_LogLevel.ERROR, message)
+        _send(LogLevel.ERROR, message)
 
     @staticmethod
     def log_verbose(message: str) -> None:
         """A line of level VERBOSE."""
-        _send(_LogLevel.VERBOSE, message)
+        _send(LogLevel.VERBOSE, message)

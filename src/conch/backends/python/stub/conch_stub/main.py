@@ -107,7 +107,7 @@ class ModelHost:
         from .memory import SegmentFile, SegmentPool
         from .request import InferenceRequest
 
-        InferenceRequest.model_outputs = output_names
+        InferenceRequest._model_outputs = output_names
         inputs, outputs = self._descriptors
         pool = SegmentPool(SegmentFile(outputs))
         calls.server().on_released = pool.release

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from .calls import server
-from .errors import TritonModelException
+from .errors import NamedNumber, TritonModelException
 from .protocol import METRIC_ADD, METRIC_DECLARE, METRIC_OBSERVE, METRIC_SET, METRIC_VALUE
 
 
-class MetricKind(enum.IntEnum):
+class MetricKind(NamedNumber):
     """What a metric measures."""
 
     COUNTER = 0
     GAUGE = 1
     HISTOGRAM = 2
+
+
+def _number(value: Any) -> float:
+    if not hasattr(value, "__float__"):
+        raise TypeError(f"a metric takes numbers, got {value!r}")
+    return float(value)
 
 
 class Metric:
@@ -45,19 +50,19 @@ class Metric:
                 f"Failed to increment metric value of '{self._name}' by {value}: TRITONSERVER_METRIC_KIND_COUNTER can "
                 "only be incremented monotonically by non-negative values."
             )
-        server().tell(METRIC_ADD, self._name, self._labels, float(value))
+        server().tell(METRIC_ADD, self._name, self._labels, _number(value))
 
     def set(self, value: float) -> None:
         """Set a gauge. Raises TritonModelException for the other kinds."""
         if self._kind is not MetricKind.GAUGE:
             raise self._unsupported("set", "Set")
-        server().tell(METRIC_SET, self._name, self._labels, float(value))
+        server().tell(METRIC_SET, self._name, self._labels, _number(value))
 
     def observe(self, value: float) -> None:
         """Record an observation in a histogram. Raises TritonModelException for the other kinds."""
         if self._kind is not MetricKind.HISTOGRAM:
             raise self._unsupported("observe", "Observe")
-        server().tell(METRIC_OBSERVE, self._name, self._labels, float(value), self._buckets)
+        server().tell(METRIC_OBSERVE, self._name, self._labels, _number(value), self._buckets)
 
     def value(self) -> float:
         """The current value of a counter or gauge, all models' contributions included (asks the server).
@@ -88,9 +93,14 @@ class MetricFamily:
     HISTOGRAM: ClassVar = MetricKind.HISTOGRAM
 
     def __init__(self, name: str, description: str, kind: MetricKind) -> None:
+        if not isinstance(name, str) or not isinstance(description, str) or not isinstance(kind, int):
+            raise TypeError(
+                "MetricFamily: name and description must be str, kind MetricFamily.COUNTER, GAUGE or HISTOGRAM; got "
+                f"{name!r}, {description!r}, {kind!r}"
+            )
         self._name = str(name)
         self._kind = MetricKind(kind)
-        if not (isinstance(name, str) and name.isascii() and name.replace(":", "_").isidentifier()):
+        if not (name.isascii() and name.replace(":", "_").isidentifier()):
             raise TritonModelException(f"Error when creating MetricFamily: Invalid metric name, got {name!r}")
         try:
             server().ask(METRIC_DECLARE, self._name, str(description), self._kind.name.lower())
@@ -123,6 +133,8 @@ class MetricFamily:
             return ()
         if buckets is None:
             raise TritonModelException("Failed to create metric. Missing required buckets.")
+        if not isinstance(buckets, (list, tuple)) or not all(hasattr(bound, "__float__") for bound in buckets):
+            raise TritonModelException(f"Failed to create metric. Buckets must be a list of numbers, got {buckets!r}.")
         bounds = tuple(float(bound) for bound in buckets)
         if any(bounds[i] >= bounds[i + 1] for i in range(len(bounds) - 1)):
             raise TritonModelException(

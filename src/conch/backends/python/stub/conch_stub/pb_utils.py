@@ -11,7 +11,7 @@ from .bls import ResponseIterator, is_model_ready, load_model, unload_model
 from .datatype import TRITON_STRING_TO_NUMPY
 from .errors import TritonError, TritonModelException
 from .logger import Logger
-from .metrics import Metric, MetricFamily
+from .metrics import Metric, MetricFamily, MetricKind
 from .model_config import ModelConfig
 from .request import InferenceRequest, InferenceResponse, InferenceTrace, MemoryType, PreferredMemory
 from .sender import InferenceResponseSender
@@ -31,8 +31,12 @@ __all__ = [
     "InferenceResponseSender",
     "InferenceTrace",
     "Logger",
+    "COUNTER",
+    "GAUGE",
+    "HISTOGRAM",
     "Metric",
     "MetricFamily",
+    "MetricKind",
     "ModelConfig",
     "PreferredMemory",
     "ResponseIterator",
@@ -73,6 +77,7 @@ _CLASSES: tuple[type, ...] = (
     MemoryType,
     Metric,
     MetricFamily,
+    MetricKind,
     ModelConfig,
     PreferredMemory,
     ResponseIterator,
@@ -80,8 +85,14 @@ _CLASSES: tuple[type, ...] = (
     TritonError,
     TritonModelException,
 )
+#: The compiled module has the kinds of metrics as names of its own, too.
+COUNTER, GAUGE, HISTOGRAM = MetricKind.COUNTER, MetricKind.GAUGE, MetricKind.HISTOGRAM
+
 for _class in _CLASSES:
     _class.__module__ = "c_python_backend_utils"
+
+#: As models know the module.
+__name__ = "triton_python_backend_utils"
 
 _model_directory = ""
 

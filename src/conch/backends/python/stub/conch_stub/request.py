@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
 from typing import Any
 
 from . import bls
-from .errors import TritonError, TritonModelException
+from .errors import NamedNumber, TritonError, TritonModelException
 from .sender import Execution, InferenceResponseSender
 from .tensor import Tensor, received
 
 
-class MemoryType(enum.IntEnum):
+class MemoryType(NamedNumber):
     """Where tensors lie, for `PreferredMemory`."""
 
     TRITONSERVER_MEMORY_GPU = 0
@@ -25,7 +24,12 @@ class PreferredMemory:
     __slots__ = ("preferred_device_id", "preferred_memory_type")
 
     def __init__(self, preferred_memory_type: MemoryType, preferred_device_id: int = 0) -> None:
-        self.preferred_memory_type = MemoryType(preferred_memory_type)
+        if not isinstance(preferred_memory_type, MemoryType):
+            raise TypeError(
+                "PreferredMemory: preferred_memory_type must be TRITONSERVER_MEMORY_CPU or _GPU, got "
+                f"{preferred_memory_type!r}"
+            )
+        self.preferred_memory_type = preferred_memory_type
         self.preferred_device_id = preferred_device_id
 
 
@@ -44,6 +48,7 @@ class InferenceRequest:
 
     # _release_flags and _sender are set when the model first uses them.
     __slots__ = (
+        "__weakref__",
         "_correlation_id",
         "_execution",
         "_flags",
@@ -64,7 +69,7 @@ class InferenceRequest:
     )
 
     #: Names of all outputs of the served model: what a request without requested outputs asks for.
-    model_outputs: tuple[str, ...] = ()
+    _model_outputs: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -82,10 +87,27 @@ class InferenceRequest:
     ) -> None:
         if inputs is None or requested_output_names is None or not isinstance(model_name, str):
             raise TypeError("InferenceRequest: inputs, requested_output_names and model_name must be given")
-        if not all(isinstance(tensor, Tensor) for tensor in inputs):
-            raise TypeError("InferenceRequest: inputs must be a list of Tensor")
+        if type(requested_output_names) is str or not all(isinstance(name, str) for name in requested_output_names):
+            raise TypeError("InferenceRequest: requested_output_names must be a list of str")
+        for tensor in inputs:
+            if tensor is None:
+                raise TritonModelException(
+                    f"Input tensor for request with id '{request_id}' and model name '{model_name}' should not be "
+                    "empty."
+                )
+            if not isinstance(tensor, Tensor):
+                raise TypeError(f"InferenceRequest: inputs must be a list of Tensor, got a {type(tensor).__name__}")
         if not isinstance(correlation_id, (int, str)):
             raise TritonModelException("Correlation ID must be integer or string")
+        if type(correlation_id) is int and not 0 <= correlation_id < 1 << 64:
+            raise TritonModelException(f"Correlation ID must be an unsigned integer of 64 bits, got {correlation_id}")
+        if not isinstance(request_id, str):
+            raise TypeError(f"InferenceRequest: request_id must be a str, got {type(request_id).__name__}")
+        for field, number in (("model_version", model_version), ("flags", flags), ("timeout", timeout)):
+            if not hasattr(number, "__index__") or (field != "model_version" and number < 0):
+                raise TypeError(f"InferenceRequest: {field} must be an integer, not negative; got {number!r}")
+        if preferred_memory is not None and not isinstance(preferred_memory, PreferredMemory):
+            raise TypeError(f"InferenceRequest: preferred_memory must be a PreferredMemory, got {preferred_memory!r}")
         if parameters is not None:
             parameters = _plain_parameters(parameters)
         self._id = request_id
@@ -94,9 +116,9 @@ class InferenceRequest:
         self._wire_inputs: Sequence[tuple[Any, ...]] = ()
         self._outputs: Sequence[str] | None = tuple(requested_output_names)
         self._model_name: str | None = model_name
-        self._model_version = model_version
-        self._flags = flags
-        self._timeout = timeout
+        self._model_version = int(model_version)
+        self._flags = int(flags)
+        self._timeout = int(timeout)
         self._preferred_memory = preferred_memory
         self._trace = trace
         self._parameters = parameters
@@ -127,6 +149,8 @@ class InferenceRequest:
 
     def set_flags(self, flags: int) -> None:
         """Replace the flags."""
+        if not hasattr(flags, "__index__"):
+            raise TypeError(f"set_flags: flags must be an integer, got {type(flags).__name__}")
         self._flags = int(flags)
 
     def set_release_flags(self, flags: int) -> None:
@@ -145,6 +169,8 @@ class InferenceRequest:
             return "{}"
         import json
 
+        if self._execution is None:  # Triton writes the parameters of requests that a model made with spaces
+            return json.dumps(self._parameters)
         return json.dumps(self._parameters, separators=(",", ":"))
 
     def trace(self) -> InferenceTrace:
@@ -157,7 +183,7 @@ class InferenceRequest:
 
     def requested_output_names(self) -> set[str]:
         """The outputs its client wants; all of the model's where it named none."""
-        return set(self.model_outputs if self._outputs is None else self._outputs)
+        return set(self._model_outputs if self._outputs is None else self._outputs)
 
     def is_cancelled(self) -> bool:
         """Whether its client gave it up (asks the server). Always false for a request that a model made."""
@@ -198,9 +224,9 @@ class InferenceRequest:
         """
         return bls.execute(self._outward("exec"), decoupled)
 
-    async def async_exec(self, decoupled: bool = False) -> Any:
-        """As `exec`, on the running event loop."""
-        return await bls.execute_async(self._outward("async_exec"), decoupled)
+    def async_exec(self, decoupled: bool = False) -> Any:
+        """As `exec`, on the running event loop: an asyncio future. The request is under way before it is awaited."""
+        return bls.execute_async(self._outward("async_exec"), decoupled)
 
     def _outward(self, method: str) -> InferenceRequest:
         if self._model_name is None:
@@ -250,7 +276,7 @@ def received_request(wire: tuple[Any, ...], segment: Any, execution: Execution, 
 class InferenceResponse:
     """The answer to one request: its tensors, or an error."""
 
-    __slots__ = ("_error", "_parameters", "_tensors")
+    __slots__ = ("__weakref__", "_error", "_parameters", "_tensors")
 
     def __init__(
         self,
@@ -258,19 +284,23 @@ class InferenceResponse:
         error: TritonError | None = None,
         parameters: dict[str, Any] | None = None,
     ) -> None:
+        if type(output_tensors) is not list and type(output_tensors) is not tuple:
+            output_tensors = list(output_tensors)
         for tensor in output_tensors:
+            if tensor is None:
+                raise TritonModelException("Output tensor for inference response should not be empty.")
             if not isinstance(tensor, Tensor):
                 raise TypeError(f"InferenceResponse: output_tensors must be Tensors, got {type(tensor).__name__}")
         if error is not None and not isinstance(error, TritonError):
             raise TypeError(f"InferenceResponse: error must be a TritonError, got {type(error).__name__}")
         if parameters is not None:
             parameters = _plain_parameters(parameters)
-        self._tensors = output_tensors if error is None else ()
+        self._tensors = output_tensors
         self._error = error
         self._parameters = parameters
 
     def output_tensors(self) -> list[Tensor]:
-        """Its tensors; none beside an error."""
+        """Its tensors; beside an error they are not sent."""
         return list(self._tensors)
 
     def has_error(self) -> bool:

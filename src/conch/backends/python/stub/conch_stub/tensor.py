@@ -22,13 +22,15 @@ class Tensor:
 
     # _data: the wire bytes of an input that nobody asked an array of yet (a Segment for one in shared memory, at
     # _offset); _array: the array, for BF16 its uint16 bits.
-    __slots__ = ("_array", "_data", "_datatype", "_name", "_offset", "_shape")
+    __slots__ = ("__weakref__", "_array", "_data", "_datatype", "_name", "_offset", "_shape")
 
     def __init__(self, name: str, array: np.ndarray[Any, Any]) -> None:
         if not isinstance(name, str) or not isinstance(array, _ndarray):
             raise TypeError(
                 f"Tensor(name: str, array: numpy.ndarray): got {type(name).__name__} and {type(array).__name__}"
             )
+        if not name:
+            raise TritonModelException("Tensor name cannot be an empty string.")
         datatype = _NAME_BY_DTYPE.get(array.dtype) or datatypes.name_of_dtype(array.dtype)
         if datatype is None:
             raise TritonModelException("NumPy dtype is not supported.")
