@@ -6,6 +6,7 @@ looked up by its bytes afterwards; answers are put together from pieces kept the
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,14 @@ from conch.wire.grpc.outcome import RpcError, Status
 from conch.wire.grpc.parameters import request_fields, set_parameter
 from conch.wire.grpc.protos import pb
 from conch.wire.grpc.tensor_areas import area_of, output_areas
-from conch.wire.grpc.wire_format import MalformedMessage, encode_string, encode_varint, split_infer_request
+from conch.wire.grpc.wire_format import (
+    VIEW_BYTES,
+    MalformedMessage,
+    encode_string,
+    encode_varint,
+    raw_spans,
+    split_infer_request,
+)
 from conch.wire.shared_memory import Area, SharedMemoryRegions
 
 #: Heads kept, and how large one may be: a bound on what clients can make us remember.
@@ -98,12 +106,39 @@ class _Fault(Exception):
         self.datatype_of = datatype_of
 
 
+class _Layout(msgspec.Struct, frozen=True):
+    """How messages lie in memory that differ in nothing but their tensors' bytes.
+
+    Attributes:
+        gaps: what stands between each tensor's bytes and the next one's.
+        spans: where each tensor's bytes begin and end.
+    """
+
+    head: _RequestHead
+    gaps: tuple[bytes, ...]
+    spans: list[tuple[int, int]]
+
+    def raw(self, message: Buffer) -> list[Buffer] | None:
+        """The tensors' bytes; None where the gaps are others."""
+        spans = self.spans
+        for gap, (_, end), (start, _) in zip(self.gaps, spans, spans[1:], strict=False):
+            if message[end:start] != gap:
+                return None
+        return [
+            bytes(message[start:end]) if end - start < VIEW_BYTES else memoryview(message)[start:end]
+            for start, end in spans
+        ]
+
+
 class RequestDecoder:
     """Serialized ModelInferRequests to InferRequests; `regions` is the shared memory their tensors may lie in."""
 
     def __init__(self, regions: SharedMemoryRegions) -> None:
         self._regions = regions
         self._heads: dict[tuple[bytes, bool], _RequestHead] = {}
+        #: Size of a message -> where its first tensor's bytes begin; and what stands before them -> its layout.
+        self._beginnings: dict[int, int] = {}
+        self._layouts: dict[tuple[int, bytes], _Layout] = {}
 
     def decode(self, message: Buffer, headers: Mapping[str, str] = _NO_HEADERS) -> InferRequest:
         """One request; large tensors are views into `message`. `headers` become custom parameters.
@@ -112,6 +147,8 @@ class RequestDecoder:
             RpcError: the bytes are no ModelInferRequest.
             UndecodableRequest: the request is at fault.
         """
+        if not headers and (known := self._decode_known(message)) is not None:
+            return known
         try:
             rest, request_id, raw = split_infer_request(message)
         except MalformedMessage:
@@ -135,21 +172,34 @@ class RequestDecoder:
         form = head.form
         if form is not None and [len(data) for data in raw] != head.sizes:
             form = None
-        fields = head.fields
-        return InferRequest(
-            head.model_name,
-            head.model_version,
-            inputs,
-            request_id,
-            head.outputs,
-            fields.custom,
-            fields.correlation_id,
-            fields.flags,
-            fields.priority,
-            fields.timeout_us,
-            fields.empty_final,
-            form=form,
-        )
+        if form is not None and not request_id and not headers:
+            self._learn_layout(message, head)
+        return _request(head, inputs, request_id, form)
+
+    def _decode_known(self, message: Buffer) -> InferRequest | None:
+        """A request that differs from an earlier one in its tensors' bytes only; None for others."""
+        begin = self._beginnings.get(len(message))
+        if begin is None:
+            return None
+        layout = self._layouts.get((len(message), bytes(message[:begin])))
+        raw = None if layout is None else layout.raw(message)
+        if layout is None or raw is None:
+            return None
+        head = layout.head
+        named = zip(head.inputs, raw, strict=True)
+        return _request(head, tuple([Tensor(i.name, i.datatype, i.shape, data) for i, data in named]), "", head.form)
+
+    def _learn_layout(self, message: Buffer, head: _RequestHead) -> None:
+        spans = raw_spans(message)
+        if len(spans) != len(head.inputs) or spans[0][0] > _MAX_HEAD_BYTES:
+            return
+        if len(self._layouts) >= _MAX_HEADS:
+            self._layouts.clear()
+            self._beginnings.clear()
+        begin = spans[0][0]
+        gaps = tuple(bytes(message[end:start]) for (_, end), (start, _) in itertools.pairwise(spans))
+        self._beginnings[len(message)] = begin
+        self._layouts[len(message), bytes(message[:begin])] = _Layout(head, gaps, spans)
 
     def _parse(self, rest: bytes, request_id: str, raw: list[Buffer], headers: Mapping[str, str]) -> _RequestHead:
         message = _protobuf(rest)
@@ -201,6 +251,24 @@ class RequestDecoder:
     def _missing_data(head: _RequestHead, rest: bytes, request_id: str, count: int) -> UndecodableRequest:
         error = _no_data(head.inputs[count].name, head.model_name)
         return UndecodableRequest(error, _protobuf(rest), request_id)
+
+
+def _request(head: _RequestHead, inputs: tuple[Tensor, ...], request_id: str, form: Form | None) -> InferRequest:
+    fields = head.fields
+    return InferRequest(
+        head.model_name,
+        head.model_version,
+        inputs,
+        request_id,
+        head.outputs,
+        fields.custom,
+        fields.correlation_id,
+        fields.flags,
+        fields.priority,
+        fields.timeout_us,
+        fields.empty_final,
+        form=form,
+    )
 
 
 def _protobuf(data: Buffer) -> Any:

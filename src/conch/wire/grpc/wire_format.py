@@ -14,7 +14,7 @@ _RAW_INPUT_TAG = 7 << 3 | 2
 _FIRST_TAG = 1 << 3 | 2
 
 #: Raw contents of this size stay views into the message; smaller ones are copied, which is cheaper than a view.
-_VIEW_BYTES = 1024
+VIEW_BYTES = 1024
 
 
 class MalformedMessage(Exception):
@@ -87,7 +87,7 @@ def split_infer_request(message: Buffer) -> tuple[bytes, str, list[Buffer]]:
             kept = end
             if tag == _ID_TAG:
                 request_id = _text(message[start:end])
-            elif length < _VIEW_BYTES:
+            elif length < VIEW_BYTES:
                 raw.append(bytes(message[start:end]))
             else:
                 raw.append(memoryview(message)[start:end])
@@ -95,6 +95,28 @@ def split_infer_request(message: Buffer) -> tuple[bytes, str, list[Buffer]]:
     if kept < size:
         rest.append(message[kept:size])
     return b"".join(rest), request_id, raw
+
+
+def raw_spans(message: Buffer) -> list[tuple[int, int]]:
+    """Where the `raw_input_contents` of a ModelInferRequest begin and end, if nothing but them follows the first one.
+
+    Returns:
+        Nothing for a message of another layout.
+
+    Raises:
+        MalformedMessage: the bytes are no such message.
+    """
+    spans: list[tuple[int, int]] = []
+    pos = 0
+    while pos < len(message):
+        tag = message[pos]
+        length, start = decode_varint(message, pos + 1)
+        if tag == _RAW_INPUT_TAG:
+            spans.append((start, start + length))
+        elif spans:
+            return []
+        pos = start + length
+    return spans
 
 
 def _text(raw: Buffer) -> str:
