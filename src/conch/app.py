@@ -33,6 +33,7 @@ from conch.core.metrics import CustomMetrics
 from conch.core.model_access import ModelAccess
 from conch.core.repository import Repository
 from conch.core.server import EXTENSIONS, InferenceServer
+from conch.core.time_slice import shorten_time_slice
 from conch.core.trace_file import TraceFiles
 from conch.core.trace_otlp import OtlpSink
 from conch.core.tracing import Tracing
@@ -61,6 +62,7 @@ def serve(options: ServeOptions) -> int:
     try:
         logs = _install_logs(options)
         _keep_freed_memory()
+        shorten_time_slice()
         with asyncio.Runner(loop_factory=new_event_loop()) as runner:
             return runner.run(_Application(options, logs).run())
     except StartupError as error:
