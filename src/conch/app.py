@@ -187,7 +187,7 @@ def build_server(
     registry: BackendRegistry | None = None,
 ) -> InferenceServer:
     """The core with its backends, without any listener. Must be called on the event loop."""
-    registry = registry or BackendRegistry()
+    registry = registry or BackendRegistry(directory=backend_directory(options))
     clock = SystemClock()
     metrics = CustomMetrics()
     load_options = LoadOptions(
@@ -216,6 +216,11 @@ def build_server(
     )
     models.connect(server)
     return server
+
+
+def backend_directory(options: ServeOptions) -> Path | None:
+    """Where Python-based backends are looked for."""
+    return Path(options.backend_directory) if options.backend_directory else None
 
 
 def build_cache(options: CacheOptions, clock: Clock) -> ResponseCache | None:

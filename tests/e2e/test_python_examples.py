@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,29 @@ def test_sequence(run: Run) -> None:
     found = run("sequence")
     assert found["sums"] == {"101": [1, 3, 6], "102": [10, 30, 60]}
     assert "sequence 101" in found["refused"] and "START" in found["refused"]
+
+
+@pytest.fixture
+def letters_server(tmp_path: Path) -> Iterator[ServerProcess]:
+    directory = examples.DIRECTORY / "python_based_backend"
+    repository = Path(shutil.copytree(directory / "models", tmp_path / "models"))
+    with serving(repository, f"--backend-directory={directory / 'backends'}") as server:
+        yield server
+
+
+def test_python_based_backend(letters_server: ServerProcess) -> None:
+    assert examples.run(examples.load("python_based_backend", "client"), letters_server) == {
+        "invitation": {
+            "backend": "letters",
+            "runtime": "model.py",
+            "letters": ["Dear Ada, come and hear the conch.", "Dear Alan, come and hear the conch."],
+        },
+        "thanks": {
+            "backend": "letters",
+            "runtime": "model.py",
+            "letters": ["Thank you, Ada!", "Thank you, Alan!"],
+        },
+    }
 
 
 def test_every_example_has_a_test_a_client_and_a_page() -> None:

@@ -38,7 +38,7 @@ def names() -> list[str]:
 
 
 #: Examples that need a server of their own.
-ALONE: tuple[str, ...] = ()
+ALONE = ("python_based_backend",)
 
 
 def gather(repository: Path, examples: Iterable[str], python: str = sys.executable) -> Path:

@@ -1,9 +1,13 @@
-"""Backend names to backends, through the entry-point group `conch.backends`: third parties add theirs there."""
+"""Backend names to backends, through the entry-point group `conch.backends`: third parties add theirs there.
+
+A directory of backends has Python-based ones, as Triton's does: `<directory>/<name>/model.py`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
 from conch.backend_api import Backend
@@ -26,9 +30,11 @@ class BackendRegistry:
 
     Args:
         backends: further ones, by name.
+        directory: of Python-based backends; None for none.
     """
 
-    def __init__(self, backends: Mapping[str, Backend] | None = None) -> None:
+    def __init__(self, backends: Mapping[str, Backend] | None = None, directory: Path | None = None) -> None:
+        self._directory = directory
         self._entries: dict[str, EntryPoint] = {entry.name: entry for entry in entry_points(group=GROUP)}
         self._backends: dict[str, Backend] = dict(backends or {})
 
@@ -42,19 +48,29 @@ class BackendRegistry:
         if backend is not None:
             return backend
         entry = self._entries.get(name)
-        if entry is None:
-            available = ", ".join(f"'{known}'" for known in sorted(self._entries))
+        runtime = self._runtimes().get(name) if entry is None else None
+        if entry is None and runtime is None:
+            available = ", ".join(f"'{known}'" for known in sorted({*self._entries, *self._runtimes()}))
             raise InvalidArgumentError(
                 f"unable to find backend '{name}': field 'backend' must name an installed one ({available})"
             )
         try:
-            backend = cast("Backend", entry.load()())
+            if runtime is not None:
+                backend = cast("Backend", self._entries["python"].load()(runtime))
+            else:
+                backend = cast("Backend", cast("EntryPoint", entry).load()())
         except ImportError as error:
             raise InvalidArgumentError(
                 f"backend '{name}' cannot be imported: {error}; try: pip install 'conch[all]'"
             ) from error
         self._backends[name] = backend
         return backend
+
+    def _runtimes(self) -> dict[str, Path]:
+        """The Python-based backends of the directory: name -> file."""
+        if self._directory is None:
+            return {}
+        return {path.parent.name: path for path in sorted(self._directory.glob("*/model.py"))}
 
     async def close(self) -> None:
         """Free what backends keep beside their instances, once these are closed."""

@@ -172,7 +172,8 @@ FLAGS: tuple[Flag, ...] = (
          choices=("off", "execution_count")),
     Flag("rate-limit-resource", _BACKENDS, _S, "",
          "<name>:<count>[:<device>]; as much as the neediest instance needs when none is given", repeatable=True),
-    Flag("backend-directory", _BACKENDS, _P, "", _NO_LIBRARIES, _IGN),
+    Flag("backend-directory", _BACKENDS, _P, "", "directory of Python-based backends: <backend>/model.py runs the "
+         "models that name it; shared libraries in it are not used"),
     Flag("cache-config", _CACHE, _K, "",
          "<cache>,<setting>=<value>[,...] of the cache local or redis; local,size=67108864 when not given, "
          "local,size=0 for no cache", repeatable=True),

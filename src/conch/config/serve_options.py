@@ -28,6 +28,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
         model_namespacing: whether repositories may have models of the same name.
         load_model: with model_control_mode "explicit": models to load at the start, ("*",) for all.
         metrics_address: "" for the HTTP address.
+        backend_directory: holds Python-based backends, `<name>/model.py`; "" for none.
         backend_config: backend name -> setting -> value; settings given without a backend are under "".
         cache_config: the response cache, for the models that ask for one.
         trace_config: which requests are traced, and where to.
@@ -121,6 +122,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit: str = "off"
     rate_limit_resource: Mapping[ResourceKey, int] = {}
 
+    backend_directory: str = ""
     backend_config: Mapping[str, Mapping[str, str]] = {}
     cache_config: CacheOptions = LocalCacheOptions()
     trace_config: TraceOptions = TraceOptions()

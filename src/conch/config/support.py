@@ -54,7 +54,7 @@ SUPPORT: dict[str, Support] = {
     "name": _honoured("must equal the model's directory name; taken from it when empty"),
     "platform": _honoured("chooses the backend when `backend` is empty"),
     "backend": _honoured("deduced from `platform` or the files of the first version when empty"),
-    "runtime": _ignored("backends are Python packages and have no runtime library to choose"),
+    "runtime": _carried("`model.py` for models of Python-based backends; nothing depends on it"),
     "version_policy": _honoured("which version directories are served; `latest` 1 when absent"),
     "version_policy.latest": _honoured("the newest versions"),
     "version_policy.latest.num_versions": _honoured("how many of them"),

@@ -40,7 +40,7 @@ class RunningServer:
 
     def __init__(self, options: ServeOptions, *, listen: bool, backends: Mapping[str, Backend] | None = None) -> None:
         self._options = options
-        self._registry = BackendRegistry(backends)
+        self._registry = BackendRegistry(backends, app.backend_directory(options))
         self._listeners: Mapping[str, Listener] = {}
         self._poller: asyncio.Task[None] | None = None
         self.thread = EventLoopThread("conch server", app.new_event_loop())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 from conch.backend_api import Instance, InstanceSpec, ModelSource
 from conch.backends.python.environment import Launch, plan_launch
@@ -25,16 +26,23 @@ class PythonBackend:
 
     Completing a configuration means importing the model's file, which can take seconds. The process that did it is kept
     and becomes the first instance.
+
+    Args:
+        runtime: the file of a Python-based backend: its class runs all models of that backend, which bring files that
+            it reads but no code of their own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, runtime: Path | None = None) -> None:
+        self.runtime = runtime
         self._spares: dict[tuple[str, int], StubProcess] = {}
         self._endings: set[asyncio.Task[None]] = set()
 
     async def complete_config(self, source: ModelSource, config: ModelConfig) -> ModelConfig:
         """The configuration as the model's `auto_complete_config` leaves it."""
         timeouts = read_timeouts(source.settings, config)
-        process = StubProcess(await plan_launch(source, config), source.name)
+        if self.runtime is not None:
+            config = _with_runtime(config, self.runtime.name)
+        process = StubProcess(await plan_launch(source, config, self.runtime), source.name)
         message = (protocol.COMPLETE, to_json(config.message))
         try:
             answer = await process.request(message, timeouts.initialize_s, "auto_complete_config()")
@@ -51,7 +59,7 @@ class PythonBackend:
     async def load(self, spec: InstanceSpec) -> Instance:
         """Start a process (or take the one that completed the configuration) and initialize the model in it."""
         timeouts = read_timeouts(spec.source.settings, spec.config)
-        launch = await plan_launch(spec.source, spec.config)
+        launch = await plan_launch(spec.source, spec.config, self.runtime)
         instance = PythonInstance(spec, launch, timeouts)
         process = self._take(spec.source, launch) or StubProcess(launch, spec.source.name)
         await instance.start(process)
@@ -91,3 +99,11 @@ class PythonBackend:
         task = asyncio.get_running_loop().create_task(process.close(0))
         self._endings.add(task)
         task.add_done_callback(self._endings.discard)
+
+
+def _with_runtime(config: ModelConfig, runtime: str) -> ModelConfig:
+    """The configuration with what Triton puts into it for a Python-based backend."""
+    message = type(config.message)()
+    message.CopyFrom(config.message)
+    message.runtime = runtime
+    return pbtxt.from_message(message)

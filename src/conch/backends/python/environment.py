@@ -27,17 +27,25 @@ class Launch(msgspec.Struct, frozen=True):
     Attributes:
         interpreter: the Python to run.
         environment: variables that differ from the server's own.
+        version_directory: the files of the model version.
+        model_directory: the directory that it lies in.
+        code: the Python file that has the model's class.
+        import_paths: where else that file may import from.
     """
 
     interpreter: str
     environment: Mapping[str, str]
     version_directory: str
     model_directory: str
-    filename: str
+    code: str
+    import_paths: tuple[str, ...]
 
 
-async def plan_launch(source: ModelSource, config: ModelConfig) -> Launch:
+async def plan_launch(source: ModelSource, config: ModelConfig, runtime: Path | None = None) -> Launch:
     """How to start an instance of that model. Unpacks its environment first, where it brings one in an archive.
+
+    Args:
+        runtime: the file of a Python-based backend, which stands in for the model's own.
 
     Raises:
         InvalidArgumentError: EXECUTION_ENV_PATH leads to no Python environment.
@@ -50,13 +58,14 @@ async def plan_launch(source: ModelSource, config: ModelConfig) -> Launch:
         root = await asyncio.to_thread(_unpacked, path, source.name) if path.name.endswith(_ARCHIVES) else path
         interpreter = _interpreter_in(root, source.name)
         environment |= _activated(root)
-    return Launch(
-        interpreter,
-        environment,
-        str(directory / str(source.version)),
-        str(directory),
-        config.default_model_filename or "model.py",
-    )
+    version_directory = directory / str(source.version)
+    import_paths: tuple[str, ...]
+    if runtime is not None:
+        code, import_paths = runtime.absolute(), (str(runtime.absolute().parent),)
+    else:
+        code = version_directory / (config.default_model_filename or "model.py")
+        import_paths = (str(version_directory), str(directory))
+    return Launch(interpreter, environment, str(version_directory), str(directory), str(code), import_paths)
 
 
 def _thread_environment(config: ModelConfig) -> dict[str, str]:

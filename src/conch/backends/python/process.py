@@ -276,7 +276,7 @@ class _ExitWatch:
 
 def _spawn(launch: Launch, inherited: list[int], output: int) -> subprocess.Popen[bytes]:
     arguments = [str(os.getpid()), *map(str, inherited)]
-    arguments += [launch.version_directory, launch.model_directory, launch.filename, str(_STUB_DIRECTORY)]
+    arguments += [launch.version_directory, launch.code, *launch.import_paths, str(_STUB_DIRECTORY)]
     return subprocess.Popen(
         [launch.interpreter, "-c", _STUB_CODE, *arguments],
         stdin=subprocess.DEVNULL,

@@ -61,9 +61,8 @@ RESPONSES = {
     "pb_utils.InferenceResponse([]).error()": "None",
     "pb_utils.InferenceResponse().output_tensors()": "[]",
     "pb_utils.InferenceResponse(error=pb_utils.TritonError('e')).has_error()": "True",
-    "len(pb_utils.InferenceResponse([pb_utils.Tensor('a', np.zeros(1))], pb_utils.TritonError('e')).output_tensors())": (
-        "1"
-    ),
+    "[each.name() for each in pb_utils.InferenceResponse([pb_utils.Tensor('a', np.zeros(1))], "
+    "pb_utils.TritonError('e')).output_tensors()]": "['a']",
     "len(pb_utils.InferenceResponse(iter([pb_utils.Tensor('a', np.zeros(1))])).output_tensors())": "1",
     "pb_utils.InferenceResponse([None])": (
         "TritonModelException: Output tensor for inference response should not be empty."

@@ -26,10 +26,9 @@ class Failure(Exception):
 class ModelHost:
     """Holds the model and answers the server's messages, one by one."""
 
-    def __init__(self, version_directory: str, model_directory: str, filename: str, inputs: int, outputs: int) -> None:
+    def __init__(self, version_directory: str, code: str, inputs: int, outputs: int) -> None:
         self._version_directory = version_directory
-        self._model_directory = model_directory
-        self._filename = filename
+        self._code = code
         self._descriptors = inputs, outputs
         self._module: Any = None
         self._model: Any = None
@@ -57,8 +56,7 @@ class ModelHost:
             from . import errors
 
             if kind == protocol.EXECUTE and not hasattr(self._model, "execute"):
-                path = f"{self._version_directory}/{self._filename}"
-                return (protocol.FAILED, 1, f"Python model {path} does not implement `execute` method.", "")
+                return (protocol.FAILED, 1, f"Python model {self._code} does not implement `execute` method.", "")
             if isinstance(error, errors.TritonModelException) and _is_own(error):
                 return (protocol.FAILED, 1, str(error), "")
             return (protocol.FAILED, 1, errors.describe(error), errors.format_traceback(error))
@@ -77,11 +75,10 @@ class ModelHost:
         pb_utils._model_directory = self._version_directory
         for name in ("triton_python_backend_utils", "c_python_backend_utils"):
             sys.modules[name] = pb_utils
-        self._module = _load_module(f"{self._version_directory}/{self._filename}")
+        self._module = _load_module(self._code)
         if not hasattr(self._module, "TritonPythonModel"):
             self._module = None
-            version = self._version_directory.rpartition("/")[2]
-            module = f"{version}.{self._filename.removesuffix('.py')}"
+            module = ".".join(self._code.removesuffix(".py").split("/")[-2:])
             raise Failure(f"AttributeError: module '{module}' has no attribute 'TritonPythonModel'")
 
     def _complete(self, config_json: str) -> str | None:
@@ -187,10 +184,10 @@ def _serve(control: socket.socket, host: ModelHost) -> None:
 
 
 def run() -> None:
-    """Entry point. Arguments: the parent's pid, descriptors (control, calls, inputs, outputs), version directory, model
-    directory and file name of the model."""
+    """Entry point. Arguments: the parent's pid, descriptors (control, calls, inputs, outputs), version directory, the file
+    of the model's class, and the directories it may import from."""
     parent, control_fd, calls_fd, inputs, outputs = (int(argument) for argument in sys.argv[1:6])
-    version_directory, model_directory, filename = sys.argv[6:9]
+    version_directory, code, *import_paths = sys.argv[6:]
     _die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
     for descriptor in (control_fd, calls_fd, inputs, outputs):
@@ -198,12 +195,12 @@ def run() -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     sys.argv = [""]
     stub_directory = sys.path.pop()
-    sys.path += [version_directory, model_directory, stub_directory]
+    sys.path += [*import_paths, stub_directory]
     from . import calls
 
     control = socket.socket(fileno=control_fd)
     calls.connect(socket.socket(fileno=calls_fd))
-    host = ModelHost(version_directory, model_directory, filename, inputs, outputs)
+    host = ModelHost(version_directory, code, inputs, outputs)
     with contextlib.suppress(ConnectionError):  # a server that was killed
         _serve(control, host)
     # The interpreter now ends as any other, with the model's atexit functions; threads it left may not hold it up.
