@@ -43,11 +43,16 @@ class ServerCalls:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._process = os.getpid()
+        #: Whether this is a fork of the process the server started.
+        self.foreign = False
+        os.register_at_fork(after_in_child=self._note_fork)
         self._sending = threading.Lock()
-        # Guards all below.
-        self._turn = threading.Condition()
+        # Guards all below. One that the same thread may take again: what is collected amid a call may give up another.
+        self._lock = threading.RLock()
+        self._turn = threading.Condition(self._lock)
+        self._sleepers = 0
         self._is_read = False
+        self._buffer = memoryview(bytearray(_READ_BYTES))
         self._gone = False
         self._number = 0
         self._waiting: dict[int, Answers] = {}
@@ -55,11 +60,6 @@ class ServerCalls:
         self._reader = FrameReader(self._take)
         #: Takes the output segments that the server looks at no more.
         self.on_released: Callable[[tuple[int, ...]], None] = lambda offsets: None
-
-    @property
-    def foreign(self) -> bool:
-        """Whether this is a fork of the process the server started."""
-        return os.getpid() != self._process
 
     def tell(self, *call: Any) -> None:
         """A call without an answer. Silent once the server is gone: the process is about to end."""
@@ -89,10 +89,10 @@ class ServerCalls:
         """
         if self.foreign:
             raise TritonModelException("only the process that the server started may ask it, not a fork of it")
-        with self._turn:
-            self._number += 1
-            answers = self._waiting[self._number] = Answers(self._number)
-        self.tell(kind, answers.number, *arguments)
+        with self._lock:
+            self._number = number = self._number + 1
+            answers = self._waiting[number] = Answers(number)
+        self.tell(kind, number, *arguments)
         return answers
 
     def wait(self, answers: Answers) -> tuple[Any, ...]:
@@ -101,23 +101,28 @@ class ServerCalls:
         Raises:
             TritonModelException: the server is gone.
         """
-        turn = self._turn
-        with turn:
+        lock = self._lock
+        with lock:
             while not answers.arrived:
                 if self._gone:
                     raise TritonModelException("the server is gone")
                 if self._is_read:
-                    turn.wait()
+                    self._sleepers += 1
+                    try:
+                        self._turn.wait()
+                    finally:
+                        self._sleepers -= 1
                     continue
                 self._is_read = True
-                turn.release()
+                lock.release()
                 try:
-                    data = _received(self._connection, 0)
+                    size = self._receive(0)
                 finally:
-                    turn.acquire()
+                    lock.acquire()
                     self._is_read = False
-                    turn.notify_all()
-                self._feed(data)
+                    if self._sleepers:
+                        self._turn.notify_all()
+                self._feed(size)
             return answers.arrived.popleft()
 
     async def wait_in_loop(self, answers: Answers) -> tuple[Any, ...]:
@@ -140,7 +145,7 @@ class ServerCalls:
 
         self._watch(loop)
         try:
-            with self._turn:
+            with self._lock:
                 answers.on_arrival = on_arrival
                 if answers.arrived or self._gone:
                     wake()
@@ -152,31 +157,32 @@ class ServerCalls:
 
     def poll(self) -> None:
         """Take in what has arrived, without waiting for anything."""
-        if not self._turn.acquire(blocking=False):
+        if not self._lock.acquire(blocking=False):
             return
         try:
             while not (self._is_read or self._gone):
-                data = _received(self._connection, socket.MSG_DONTWAIT)
-                if data is None:
+                size = self._receive(socket.MSG_DONTWAIT)
+                if size is None:
                     return
-                self._feed(data)
+                self._feed(size)
         finally:
-            self._turn.notify_all()
-            self._turn.release()
+            if self._sleepers:
+                self._turn.notify_all()
+            self._lock.release()
 
     def forget(self, answers: Answers) -> None:
         """Nobody will wait for the rest of the answers."""
-        with self._turn:
+        with self._lock:
             self._waiting.pop(answers.number, None)
 
     def _watch(self, loop: Any) -> None:
-        with self._turn:
+        with self._lock:
             self._watching[loop] = self._watching.get(loop, 0) + 1
         if self._watching[loop] == 1:
             loop.add_reader(self._connection.fileno(), self.poll)
 
     def _unwatch(self, loop: Any) -> None:
-        with self._turn:
+        with self._lock:
             self._watching[loop] -= 1
             last = not self._watching[loop]
             if last:
@@ -184,14 +190,26 @@ class ServerCalls:
         if last:
             loop.remove_reader(self._connection.fileno())
 
-    def _feed(self, data: bytes | None) -> None:
-        if data:
-            self._reader.feed(data)
+    def _receive(self, flags: int) -> int | None:
+        """How much has arrived in the buffer; 0 once the server is gone, None where waiting for it is not wanted."""
+        try:
+            return self._connection.recv_into(self._buffer, 0, flags)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return 0
+
+    def _feed(self, size: int | None) -> None:
+        if size:
+            self._reader.feed(self._buffer[:size])
             return
         self._gone = True
         for answers in self._waiting.values():
             if answers.on_arrival is not None:
                 answers.on_arrival()
+
+    def _note_fork(self) -> None:
+        self.foreign = True
 
     def _take(self, message: tuple[Any, ...]) -> None:
         if message[0] == RELEASED:
@@ -206,16 +224,6 @@ class ServerCalls:
         answers.arrived.append(message)
         if answers.on_arrival is not None:
             answers.on_arrival()
-
-
-def _received(connection: socket.socket, flags: int) -> bytes | None:
-    """What has arrived; b"" once the server is gone, None where waiting for it is not wanted."""
-    try:
-        return connection.recv(_READ_BYTES, flags)
-    except BlockingIOError:
-        return None
-    except OSError:
-        return b""
 
 
 _current: ServerCalls | None = None

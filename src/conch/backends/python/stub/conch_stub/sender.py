@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from . import request as requests
 from .calls import server
 from .errors import TritonModelException, describe, format_traceback
 from .memory import SegmentPool
@@ -61,9 +62,7 @@ class InferenceResponseSender:
         Raises:
             TritonModelException: the last one was sent already, or the flags do not fit.
         """
-        from .request import InferenceResponse
-
-        if response is not None and not isinstance(response, InferenceResponse):
+        if response is not None and not isinstance(response, requests.InferenceResponse):
             raise TypeError(
                 f"send(): response must be a c_python_backend_utils.InferenceResponse, got {type(response).__name__}"
             )
