@@ -17,6 +17,7 @@ from conch.config.schema import ModelConfig
 from conch.errors import ConchError
 from conch.inference import InferRequest, InferResponse, Parameter
 from conch.tensor import Tensor
+from conch.trace import RequestTrace
 
 
 class ModelSource(msgspec.Struct, frozen=True):
@@ -196,6 +197,11 @@ class ResponseSink(Protocol):
 
     def send(self, outcome: Output | ConchError | None, final: bool) -> None:
         """One response, or None where nothing but the end is said. Ignored after the final one."""
+        ...
+
+    @property
+    def trace(self) -> RequestTrace | None:
+        """The trace of the request, whose parts are the requests that its model sends for it; None without one."""
         ...
 
     @property

@@ -84,15 +84,22 @@ class OpenRequests:
             answer = msgspec.structs.replace(self._respond(pending, Output((), {})), empty=True)
         if progress.executing:
             progress.succeeded_ns = now_ns
+            if pending.request.trace is not None:
+                pending.request.trace.executing()
             pending.future.compute = (0, now_ns - pending.started_ns, 0)
         else:
             compute = progress.compute or (0, now_ns - pending.started_ns, 0)
-            self.count_success(pending, compute, now_ns)
+            self._count_success(pending, compute, now_ns)
             pending.future.compute = compute
         self._finish(pending, answer)
 
-    def count_success(self, pending: Pending, compute: tuple[int, int, int], ended_ns: int) -> None:
-        """Count a request that has been answered, now that it is known what its execution took."""
+    def on_executed(self, pending: Pending, compute: tuple[int, int, int], answered_ns: int) -> None:
+        """The execution has ended of a request that was answered before, at that moment."""
+        if pending.request.trace is not None:
+            pending.request.trace.executed(pending.started_ns, self._clock.monotonic_ns(), compute)
+        self._count_success(pending, compute, answered_ns)
+
+    def _count_success(self, pending: Pending, compute: tuple[int, int, int], ended_ns: int) -> None:
         if not pending.uncounted:
             self._stats.record_success(
                 pending.batch_size, ended_ns - pending.arrived_ns, pending.started_ns - pending.arrived_ns, compute

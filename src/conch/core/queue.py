@@ -12,6 +12,7 @@ from conch.config.padding import Lengths
 from conch.config.schema import DynamicBatching, QueuePolicy
 from conch.errors import ConchError, RejectedError
 from conch.inference import InferRequest, InferResponse, request_prefix
+from conch.trace import RequestTrace
 
 
 class RequestFuture(asyncio.Future[InferResponse]):
@@ -140,6 +141,11 @@ class Pending:
     def send(self, outcome: Output | ConchError | None, final: bool) -> None:
         """See `conch.backend_api.ResponseSink`."""
         self.taker.on_response(self, outcome, final)
+
+    @property
+    def trace(self) -> RequestTrace | None:
+        """See `conch.backend_api.ResponseSink`."""
+        return self.request.trace
 
     @property
     def cancelled(self) -> bool:

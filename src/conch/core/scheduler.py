@@ -359,7 +359,7 @@ class Scheduler:
         progress.compute = compute
         if progress.settled:
             if progress.succeeded_ns:
-                self._open.count_success(pending, compute, progress.succeeded_ns)
+                self._open.on_executed(pending, compute, progress.succeeded_ns)
             self._ended(pending)
         elif outcome is Unanswered.RESCHEDULED:
             self._requeue(pending)

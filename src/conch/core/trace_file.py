@@ -54,7 +54,9 @@ class TraceFiles:
 
 
 def entries(trace: RequestTrace) -> Iterator[dict[str, Any]]:
-    """What a file says of a trace and its parts."""
+    """What a file says of a trace and its parts; nothing of a request that no model accepted."""
+    if not trace.model_name:
+        return
     model: dict[str, Any] = {"id": trace.id, "model_name": trace.model_name, "model_version": trace.model_version}
     if trace.request_id:
         model["request_id"] = trace.request_id

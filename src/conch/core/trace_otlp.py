@@ -14,8 +14,34 @@ from conch.trace import RequestTrace
 #: How long one export may take, retries included; a collector that is away delays the end of the server by that.
 _EXPORT_S = 5.0
 
+
 _SPAN_MOMENTS = ("REQUEST_START", "QUEUE_START", "REQUEST_END")
 _COMPUTE_MOMENTS = ("COMPUTE_START", "COMPUTE_INPUT_END", "COMPUTE_OUTPUT_START", "COMPUTE_END")
+
+
+class _GivenIds:
+    """An `IdGenerator` of the SDK: random ids, but for the spans whose ids models have handed on already.
+
+    Attributes:
+        span_id: of the next span; 0 for a random one.
+        trace_id: of the next span if it has no parent; 0 for a random one.
+    """
+
+    def __init__(self, generator: Any) -> None:
+        self._random = generator
+        self.span_id = 0
+        self.trace_id = 0
+
+    def generate_span_id(self) -> int:
+        given, self.span_id = self.span_id, 0
+        return given or int(self._random.generate_span_id())
+
+    def generate_trace_id(self) -> int:
+        given, self.trace_id = self.trace_id, 0
+        return given or int(self._random.generate_trace_id())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._random, name)
 
 
 class OtlpSink:
@@ -37,6 +63,7 @@ class OtlpSink:
             from opentelemetry.sdk.resources import Resource
             from opentelemetry.sdk.trace import TracerProvider
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
+            from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
             from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
             if make_exporter is None:
@@ -50,7 +77,9 @@ class OtlpSink:
         self._api = api
         self._propagator = TraceContextTextMapPropagator()
         resource = Resource.create({"service.name": "conch", **options.resource})
-        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._ids = _GivenIds(RandomIdGenerator())
+        generator: Any = self._ids
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False, id_generator=generator)
         batch: dict[str, Any] = dict(options.batch)
         self._provider.add_span_processor(BatchSpanProcessor(make_exporter(endpoint=options.url), **batch))
         self._tracer = self._provider.get_tracer("conch")
@@ -71,6 +100,7 @@ class OtlpSink:
         inner = {*_SPAN_MOMENTS, *_COMPUTE_MOMENTS}
         outer = [(name, moment_ns) for name, moment_ns in trace.moments if name not in inner]
         times = [moment_ns for _, moment_ns in trace.moments]
+        self._ids.trace_id = int(trace.trace_id or "0", 16)
         span = self._span("InferRequest", context, outer, (min(times), max(times)), offset_ns)
         self._write_model(trace, self._api.set_span_in_context(span), offset_ns)
         self._finish(span, trace, max(times) + offset_ns)
@@ -81,6 +111,7 @@ class OtlpSink:
             return
         between = (moments["REQUEST_START"], moments.get("REQUEST_END", trace.moments[-1][1]))
         own = [(name, moments[name]) for name in _SPAN_MOMENTS if name in moments]
+        self._ids.span_id = int(trace.span_id or "0", 16)
         span = self._span(trace.model_name, context, own, between, offset_ns)
         span.set_attributes(
             {

@@ -63,7 +63,9 @@ class _Sampler:
         if self.left > 0:
             self.left -= 1
         self._open += 1
-        return RequestTrace(settings.level, ids.__next__, self._on_end, traceparent=traceparent)
+        return RequestTrace(
+            settings.level, ids.__next__, self._on_end, traceparent=traceparent, has_context=self._at_once
+        )
 
     def retire(self) -> None:
         """Other settings hold from now on; requests under way are still taken in."""

@@ -20,6 +20,7 @@ from conch.errors import ConchError, InternalError, InvalidArgumentError
 from conch.inference import InferRequest, request_prefix
 from conch.tensor import DataType, Tensor
 from conch.tensor.tensor import encode_bytes_elements
+from conch.trace import RequestTrace
 
 logger = logging.getLogger("conch.core.warmup")
 
@@ -135,6 +136,11 @@ class _Sink:
     def __init__(self) -> None:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.errors: list[ConchError] = []
+
+    @property
+    def trace(self) -> RequestTrace | None:
+        """None: warm-up requests are not traced."""
+        return None
 
     def send(self, outcome: Output | ConchError | None, final: bool) -> None:
         """See `conch.backend_api.ResponseSink`."""

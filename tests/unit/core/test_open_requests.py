@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from itertools import count
 
 import msgspec
 import pytest
@@ -16,6 +17,7 @@ from conch.inference import InferRequest, InferResponse
 from conch.tensor import DataType, Tensor
 from conch.testing.backends import EchoInstance
 from conch.testing.clock import settle
+from conch.trace import TIMESTAMPS, RequestTrace
 from tests.unit.core.conftest import Harness, make_config, make_request, run
 
 OUTPUT = Output((), {"number": 1})
@@ -257,6 +259,37 @@ def test_responses_are_counted_by_their_number() -> None:
         instance.sinks[-1].send(TENSORS, True)
         await instance.end(Unanswered.OPEN)
         assert counted(harness.model.stats)[0] == {"compute_infer": 2, "compute_output": 2, "success": 2}
+
+    run(work())
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_trace_ends_when_the_execution_has_and_tells_its_times(early: bool) -> None:
+    async def work() -> None:
+        harness = Harness(HandedBackend, config())
+        instance = harness.instances[0]
+        ended: list[RequestTrace] = []
+        trace = RequestTrace(TIMESTAMPS, count(1).__next__, ended.append)
+        trace.ends_with_answer = True
+        harness.model.infer(make_request(trace=trace))
+        await settle()
+        if early:
+            instance.sinks[-1].send(TENSORS, True)
+            assert not ended
+        await instance.end(Unanswered.OPEN)
+        if not early:
+            instance.sinks[-1].send(TENSORS, True)
+        assert ended == [trace]
+        assert sorted(name for name, _ in trace.moments) == [
+            "COMPUTE_END",
+            "COMPUTE_INPUT_END",
+            "COMPUTE_OUTPUT_START",
+            "COMPUTE_START",
+            "INFER_RESPONSE_COMPLETE",
+            "QUEUE_START",
+            "REQUEST_END",
+            "REQUEST_START",
+        ]
 
     run(work())
 

@@ -55,6 +55,28 @@ def test_a_request_is_a_span_with_the_spans_of_its_models_in_it() -> None:
     assert outer.resource.attributes["service.name"] == "probe"
 
 
+def test_a_span_has_the_ids_that_were_handed_on_before_it_was_made() -> None:
+    memory = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter")
+    exporter = memory.InMemorySpanExporter()
+    sink = OtlpSink(TraceOptions(mode="opentelemetry"), lambda endpoint: exporter)
+    trace = RequestTrace(TIMESTAMPS, count(1).__next__, lambda ended: None, has_context=True)
+    trace.at("REQUEST_START", 10)
+    trace.begin("outer", 1, "", ())
+    part = trace.part()
+    part.at("REQUEST_START", 20)
+    part.begin("inner", 1, "", ())
+    contexts = {"outer": trace.context(), "inner": part.context()}
+    part.answered(())
+    trace.at("REQUEST_END", 60)
+    sink.write([trace], numbered=False)
+    sink.close()
+    spans: dict[str, Any] = {span.name: span for span in exporter.get_finished_spans()}
+    for name, context in contexts.items():
+        told = spans[name].context
+        assert context == f"00-{told.trace_id:032x}-{told.span_id:016x}-01"
+    assert len({span.context.span_id for span in spans.values()}) == 3
+
+
 def test_a_missing_sdk_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     with pytest.raises(UnavailableError, match=r"pip install 'conch\[otel\]'"):

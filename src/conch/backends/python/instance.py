@@ -22,6 +22,7 @@ from conch.backends.python.stub.conch_stub.arena import ReaderArena
 from conch.config.json_format import to_json
 from conch.errors import ConchError, InstanceDiedError
 from conch.inference import InferRequest
+from conch.trace import RequestTrace
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class PythonInstance:
         self._closed = False
         self._tell_idle_death: Callable[[ConchError], None] = lambda error: None
         self._replies = Replies()
+        self._unnumbered: Sequence[InferRequest] = ()
 
     @property
     def pid(self) -> int | None:
@@ -73,11 +75,12 @@ class PythonInstance:
             protocol.RESPONSE: self._on_response,
             protocol.EXECUTION_FAILED: self._on_execution_failed,
             protocol.CANCELLED: self._on_cancelled_query,
+            protocol.TRACE_CONTEXT: self._on_context_query,
         }
         nested = None
         if self._spec.models is not None:
             nested = NestedRequests(
-                self._spec.models, process.calls_channel, process.calls, self._inputs, self._outputs
+                self._spec.models, process.calls_channel, process.calls, self._inputs, self._outputs, self._trace
             )
             services.update(nested.services)
         process.calls.attach(self._spec.metrics, services)
@@ -91,6 +94,7 @@ class PythonInstance:
 
     def execute(self, requests: Sequence[InferRequest]) -> Awaitable[BatchResult]:
         """Run one batch; see the port."""
+        self._unnumbered = requests
         return self._run(requests, -1)
 
     def execute_into(self, requests: Sequence[InferRequest], sinks: Sequence[ResponseSink]) -> Awaitable[BatchResult]:
@@ -216,6 +220,17 @@ class PythonInstance:
     def _on_cancelled_query(self, call: int, number: int, position: int) -> None:
         assert self._process is not None
         self._process.calls.answer(call, self._replies.is_cancelled(number, position))
+
+    def _on_context_query(self, call: int, number: int, position: int) -> None:
+        assert self._process is not None
+        trace = self._trace(number, position)
+        self._process.calls.answer(call, None if trace is None else trace.context() or None)
+
+    def _trace(self, number: int, position: int) -> RequestTrace | None:
+        """The trace of a request under execution, or open after it; the number of the execution as the child has it."""
+        if number < 0:
+            return self._unnumbered[position].trace if position < len(self._unnumbered) else None
+        return self._replies.trace(number, position)
 
     @property
     def _failure_prefix(self) -> str:

@@ -16,6 +16,7 @@ from conch.backends.python.stub.conch_stub import protocol
 from conch.backends.python.stub.conch_stub.arena import ReaderArena
 from conch.errors import BackendError, ConchError, InternalError, InvalidArgumentError
 from conch.inference import InferRequest, InferResponse, Parameter, RequestedOutput
+from conch.trace import RequestTrace
 
 _NO_PARAMETERS: Mapping[str, Parameter] = {}
 
@@ -28,16 +29,24 @@ class NestedRequests:
         calls: answers the calls that have one plain answer.
         inputs: memory for large tensors of answers.
         outputs: where large tensors of requests lie.
+        find_trace: the trace of a request to the model, by the number of its execution and its position in it.
     """
 
     def __init__(
-        self, models: OtherModels, channel: Channel, calls: ModelCalls, inputs: InputArena, outputs: ReaderArena
+        self,
+        models: OtherModels,
+        channel: Channel,
+        calls: ModelCalls,
+        inputs: InputArena,
+        outputs: ReaderArena,
+        find_trace: Callable[[int, int], RequestTrace | None],
     ) -> None:
         self._models = models
         self._channel = channel
         self._calls = calls
         self._inputs = inputs
         self._outputs = outputs
+        self._find_trace = find_trace
         self._running: dict[int, Callable[[], object]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -68,6 +77,7 @@ class NestedRequests:
         model_version: int,
         decoupled: bool,
         released: tuple[int, ...],
+        traced_for: tuple[int, int] | None,
     ) -> None:
         self._inputs.lent.release(released)
         inputs, request_id, correlation_id, flags, timeout_us, parameters, outputs = request
@@ -87,6 +97,7 @@ class NestedRequests:
                     flags,
                     0,
                     timeout_us,
+                    trace=None if traced_for is None else self._part_of(*traced_for),
                 ),
                 decoupled,
                 partial(self._answer, number),
@@ -96,6 +107,10 @@ class NestedRequests:
             self._answer(number, BackendError(text, error.code), True)
         else:
             self._running[number] = give_up
+
+    def _part_of(self, execution: int, position: int) -> RequestTrace | None:
+        trace = self._find_trace(execution, position)
+        return None if trace is None or trace.ended else trace.part()
 
     def _answer(self, number: int, response: InferResponse | ConchError, final: bool) -> None:
         if final:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from conch.backend_api import Output, ResponseSink, Unanswered
 from conch.errors import ConchError
+from conch.trace import RequestTrace
 
 
 class Replies:
@@ -49,6 +50,11 @@ class Replies:
         """Whether a client gave its request up; also True for a request that is over."""
         sink = self._find(number, position)
         return sink is None or sink.cancelled
+
+    def trace(self, number: int, position: int) -> RequestTrace | None:
+        """The trace of a request that is not over yet."""
+        sink = self._find(number, position)
+        return None if sink is None else sink.trace
 
     def fail(self, number: int, error: ConchError) -> None:
         """The model failed those requests of an execution that are open."""

@@ -14,6 +14,7 @@ from conch.backends.python.instance import PythonInstance
 from conch.errors import BackendError, ConchError, InstanceDiedError
 from conch.inference import InferRequest
 from conch.tensor import DataType, Tensor
+from conch.trace import RequestTrace
 
 from .conftest import EVALUATE, EVALUATE_CONFIG, Workshop, requested, run, until
 
@@ -36,6 +37,7 @@ class Sink:
     def __init__(self) -> None:
         self.received: list[Any] = []
         self.cancelled = False
+        self.trace: RequestTrace | None = None
         self.final = asyncio.get_running_loop().create_future()
 
     def send(self, outcome: Output | ConchError | None, final: bool) -> None:

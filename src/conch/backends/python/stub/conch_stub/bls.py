@@ -48,7 +48,9 @@ class Caller:
             request._outputs,
         )
         released = self._arena.take_released()
-        return server().call(INFER, wire, request._model_name, request._model_version, decoupled, released)
+        trace = request._trace
+        traced_for = None if trace is None else trace._request
+        return server().call(INFER, wire, request._model_name, request._model_version, decoupled, released, traced_for)
 
     def response(self, answer: tuple[Any, ...]) -> Any:
         """The InferenceResponse of an answer."""

@@ -53,10 +53,12 @@ LOG, METRIC_ADD, METRIC_SET, METRIC_OBSERVE, RESPONSE, EXECUTION_FAILED, GIVE_UP
 #: retired input segments), where the response may be None in the last one.
 #:
 #:     (CANCELLED, number, execution, position)
-#:     (INFER, number, request, model name, model version, decoupled, released input segments)
+#:     (INFER, number, request, model name, model version, decoupled, released input segments, execution and position of
+#:              the request that it is traced as a part of, or None)
+#:     (TRACE_CONTEXT, number, execution, position)
 #:     (LOAD_MODEL, number, name, config or None, files), (UNLOAD_MODEL, number, name, unload dependents)
 #:     (MODEL_READY, number, name, version)
-METRIC_DECLARE, METRIC_VALUE, CANCELLED, INFER, LOAD_MODEL, UNLOAD_MODEL, MODEL_READY = range(16, 23)
+METRIC_DECLARE, METRIC_VALUE, CANCELLED, INFER, LOAD_MODEL, UNLOAD_MODEL, MODEL_READY, TRACE_CONTEXT = range(16, 24)
 
 #: In place of a number: (RELEASED, output segments the parent looks at no more).
 RELEASED = 0

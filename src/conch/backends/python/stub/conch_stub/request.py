@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import bls
+from .calls import server
 from .errors import NamedNumber, TritonError, TritonModelException
+from .protocol import TRACE_CONTEXT
 from .sender import Execution, InferenceResponseSender
 from .tensor import Tensor, received
 
@@ -34,13 +36,20 @@ class PreferredMemory:
 
 
 class InferenceTrace:
-    """The trace of a request. Without tracing there is no context to hand on."""
+    """The trace of a request. A request that a model makes with it becomes a part of it, if the request is traced."""
 
-    __slots__ = ()
+    __slots__ = ("_request",)
+
+    def __init__(self, request: tuple[int, int] | None = None) -> None:
+        self._request = request
 
     def get_context(self) -> str | None:
-        """The OpenTelemetry context as JSON, or None."""
-        return None
+        """The context of OpenTelemetry as JSON, `{"traceparent": ...}`; None where the request is not traced that way.
+
+        Asks the server.
+        """
+        context = None if self._request is None else server().ask(TRACE_CONTEXT, *self._request)
+        return None if context is None else f'{{"traceparent":"{context}"}}'
 
 
 class InferenceRequest:
@@ -110,6 +119,8 @@ class InferenceRequest:
             raise TypeError(f"InferenceRequest: preferred_memory must be a PreferredMemory, got {preferred_memory!r}")
         if parameters is not None:
             parameters = _plain_parameters(parameters)
+        if trace is not None and not isinstance(trace, InferenceTrace):
+            raise TypeError(f"InferenceRequest: trace must be an InferenceTrace, got {type(trace).__name__}")
         self._id = request_id
         self._correlation_id = correlation_id
         self._inputs: list[Tensor] | None = list(inputs)
@@ -174,8 +185,11 @@ class InferenceRequest:
         return json.dumps(self._parameters, separators=(",", ":"))
 
     def trace(self) -> InferenceTrace:
-        """Its trace."""
-        return self._trace or InferenceTrace()
+        """Its trace, to hand on to the requests that are made for it."""
+        if self._trace is None:
+            execution = self._execution
+            self._trace = InferenceTrace(None if execution is None else (execution.number, self._position))
+        return self._trace
 
     def preferred_memory(self) -> PreferredMemory:
         """Where its response tensors are wanted."""
