@@ -28,7 +28,7 @@ from conch.deploy.run import Order, Written, build, check, make, write
 from conch.deploy.split.network import Network
 from conch.deploy.verify import Verification, table
 from conch.errors import ConchError
-from tests.e2e.test_deploy_tasks import ask, differences
+from tests.e2e.test_deploy_tasks import ask, ask_rows, differences
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -153,6 +153,15 @@ REQUESTS: dict[str, tuple[dict[str, Any], ...]] = {
     "zero-shot-image-classification": ({"hypothesis_template": "a photo of {}."},),
     "document-question-answering": ({"max_seq_len": 16, "doc_stride": 4, "top_k": 4},),
     "token-classification": ({"aggregation_strategy": "simple"}, {"stride": 2, "ignore_labels": "[]"}),
+    "automatic-speech-recognition": (
+        {"return_timestamps": "word"},
+        {"chunk_length_s": "0.3"},
+        {"chunk_length_s": "0.4", "stride_length_s": "0.05", "return_timestamps": "char"},
+        {"chunk_length_s": "0.3", "stride_length_s": "[0.1, 0.05]", "return_timestamps": "word"},
+    ),
+    "audio-classification": ({"top_k": 2}, {"function_to_apply": "sigmoid"}),
+    "object-detection.detr": ({"threshold": "0.05"},),
+    "fill-mask": ({"top_k": 2}, {"targets": "red,blue,harbour"}),
 }
 """Request parameters that change what the core computes, and some that do not."""
 
@@ -190,6 +199,32 @@ def test_client_cannot_tell_the_approaches_apart(name: str, both_server: ServerP
                 if key == "json":
                     got, want = wire.from_json(str(got[0])), wire.from_json(str(want[0]))
                 assert not checkpoints.compare.mismatches(want, got, path=key)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("object-detection.detr", {"threshold": "0.05"}),
+        ("audio-classification", {}),
+        ("automatic-speech-recognition", {"return_timestamps": "char"}),
+        ("automatic-speech-recognition", {"chunk_length_s": "0.3", "return_timestamps": "word"}),
+        ("fill-mask", {"top_k": 2}),
+    ],
+)
+def test_rows_of_one_request_may_be_unequal(name: str, parameters: dict[str, Any], both_server: ServerProcess) -> None:
+    """Images and sounds of several sizes, texts of several lengths: what approach 1 answers, for each row."""
+    samples = [wire.CALLS[checkpoints.TASKS[name].task](sample)[0] for sample in checkpoints.sample_inputs(name)]
+    samples += samples[:1]
+    rows = {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
+    ensemble, pipeline = (ask_rows(both_server, each, (rows, parameters)) for each in (name, f"{name}-pipeline"))
+
+    assert ensemble.keys() == pipeline.keys()
+    for key, array in ensemble.items():
+        for row, (got, want) in enumerate(zip(array, pipeline[key], strict=True)):
+            pair = [wire.readable(want), wire.readable(got)]
+            if key == "json":
+                pair = [wire.from_json(str(each[0])) for each in pair]
+            assert not checkpoints.compare.mismatches(*pair, path=f"{key}[{row}]")
 
 
 def test_labels_that_only_pad_a_request_count_for_nothing(both_server: ServerProcess) -> None:

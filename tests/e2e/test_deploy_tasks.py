@@ -271,13 +271,19 @@ def server(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def ask(server: ServerProcess, name: str, call: wire.Call) -> dict[str, Any]:
     """Send one call with NVIDIA's client; the outputs without their batch dimension."""
+    outputs = ask_rows(server, name, (wire.batched(call[0]), call[1]))
+    return {key: array[0] for key, array in outputs.items()}
+
+
+def ask_rows(server: ServerProcess, name: str, call: wire.Call) -> dict[str, Any]:
+    """Send a call whose tensors have a batch dimension."""
     tensors = []
-    for key, array in wire.batched(call[0]).items():
+    for key, array in call[0].items():
         tensors.append(InferInput(key, list(array.shape), np_to_triton_dtype(array.dtype)))
         tensors[-1].set_data_from_numpy(array)
     with InferenceServerClient(server.grpc_url) as client:
         result = client.infer(name, tensors, parameters=call[1])
-    return {output.name: result.as_numpy(output.name)[0] for output in result.get_response().outputs}
+    return {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}
 
 
 @pytest.mark.timeout(300)

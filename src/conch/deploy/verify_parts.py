@@ -13,6 +13,7 @@ from conch.deploy.ensemble import model_name
 from conch.deploy.export.prove import expected_outputs
 from conch.deploy.plan import Plan
 from conch.deploy.samples import Sample
+from conch.deploy.split.apart import refuses
 from conch.deploy.split.capture import preprocessed, recorded, tensors_of
 from conch.deploy.split.parts import CorePart, Part, PythonPart, Split
 from conch.deploy.verify import Cases, Row, Truth, Verification, compare_arrays, worst_rows
@@ -46,7 +47,7 @@ def make_part_cases(split: Split, network: Any, truth: Truth, samples: Sequence[
     Args:
         network: the torch module that the library's pipeline calls.
     """
-    generates = not any(isinstance(part, CorePart) for part in split.parts)
+    generates = any(isinstance(part, PythonPart) and part.template == "generate.py" for part in split.parts)
     fed = []
     for sample in samples:
         # The reference may go more than one way with one sample: only the distinct rows count.
@@ -83,13 +84,11 @@ def rows_of_requests(split: Split, samples: Sequence[Sample], cases: PartCases) 
 
     Where a part refuses rows that it would have to pad, what it makes of them has equal shapes too.
     """
-    refuses = any(
-        key == "unpadded" for part in split.parts if isinstance(part, PythonPart) for key, _, _ in part.settings
-    )
+    refused = any(map(refuses, split.parts))
     groups: dict[str, list[int]] = {}
     for index, (sample, fed) in enumerate(zip(samples, cases.fed, strict=True)):
         shapes = {name: (array.shape, str(array.dtype)) for name, array in sorted(sample.inputs.items())}
-        made = [(name, [row.shape for row in rows]) for name, rows in sorted(fed.items())] if refuses else []
+        made = [(name, [row.shape for row in rows]) for name, rows in sorted(fed.items())] if refused else []
         groups.setdefault(repr((shapes, sorted(sample.parameters.items()), made)), []).append(index)
     return [group for group in groups.values() if len(group) > 1]
 

@@ -58,6 +58,9 @@ class InferenceResponse:
     def output_tensors(self) -> list[Tensor]:
         return self._tensors
 
+    def has_error(self) -> bool:
+        return self._error is not None
+
     def error(self) -> TritonError | None:
         return self._error
 
@@ -87,6 +90,36 @@ class Request:
         return self._outputs
 
 
+#: Model name -> what answers the requests that models send to it: tensors -> tensors.
+NETWORKS: dict[str, Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]] = {}
+
+
+class PreferredMemory:
+    def __init__(self, preferred_memory_type: int, preferred_device_id: int = 0) -> None:
+        self.preferred_memory_type, self.preferred_device_id = preferred_memory_type, preferred_device_id
+
+
+class InferenceRequest:
+    """A request of a model to another one, of those in `NETWORKS`."""
+
+    def __init__(
+        self,
+        model_name: str,
+        requested_output_names: Sequence[str],
+        inputs: Sequence[Tensor],
+        preferred_memory: PreferredMemory | None = None,
+    ) -> None:
+        self._network, self._outputs = NETWORKS[model_name], list(requested_output_names)
+        self._inputs = {tensor.name(): tensor.as_numpy() for tensor in inputs}
+
+    def exec(self) -> InferenceResponse:
+        try:
+            answered = self._network(self._inputs)
+        except ValueError as error:
+            return InferenceResponse(error=TritonError(str(error)))
+        return InferenceResponse([Tensor(name, answered[name]) for name in self._outputs])
+
+
 def _string_to_numpy(data_type: str) -> Any:
     datatype = DATATYPE_BY_CONFIG_NAME[data_type]
     return np.object_ if datatype.value == "BYTES" else datatype.dtype.type
@@ -95,8 +128,9 @@ def _string_to_numpy(data_type: str) -> Any:
 def backend_utils() -> types.ModuleType:
     """The module `triton_python_backend_utils`."""
     module = types.ModuleType("triton_python_backend_utils")
-    for member in (TritonError, Tensor, InferenceResponse):
+    for member in (TritonError, Tensor, InferenceResponse, InferenceRequest, PreferredMemory):
         setattr(module, member.__name__, member)
+    module.__dict__["TRITONSERVER_MEMORY_CPU"] = 0
     module.__dict__["triton_string_to_numpy"] = _string_to_numpy
     return module
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from conch.deploy.split.apart import with_rows_apart
 from conch.deploy.split.parts import CannotSplit, DoesNotApply, Split
 from conch.deploy.split.subject import Subject
 
@@ -60,6 +61,7 @@ def split(subject: Subject) -> Split:
         splitter: Splitter = getattr(importlib.import_module(f"conch.deploy.split.{module}"), function)
         try:
             found: Split = padded.with_exact_padding(splitter(subject))
+            found = with_rows_apart(plan.name, plan.outputs, found)
             return msgspec.structs.replace(found, notes=(*found.notes, *notes))
         except CannotSplit as error:
             reasons[str(error)] = None

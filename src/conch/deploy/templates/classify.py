@@ -1,4 +1,5 @@
-"""Name the classes that a network scored: `logits`, `probs` -> `label`, `json`.
+"""Name the classes that a network scored: `logits`, `probs` -> `label`, `json`, and `logits`, `probs` of all rows of a
+request where some were set apart.
 
 `labels.json` beside model.py is the list of the names. Without the input `probs`, the scores are computed here and are
 an output; the setting `function_to_apply` says how: softmax, sigmoid or none.
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from light_rows import bring_back
 from light_serving import Outputs, Row, Settings, activation, answer, to_json
 
 # How many classes `json` lists unless a request says otherwise, as the pipelines do; None: all.
@@ -29,14 +31,14 @@ class TritonPythonModel:
         top_k = parameters.get("top_k", default)
         if top_k is None and self.settings.task != "text-classification":
             top_k = default
-        return [self.outputs(sample, code, top_k) for sample in samples]
+        return [self.outputs(sample, code, top_k) for (sample,) in bring_back(self.settings, samples)]
 
     def outputs(self, sample: Row, code: int, top_k: int | None) -> Outputs:
         logits = sample["logits"]
         probs = sample["probs"] if "probs" in sample else scores(logits, code)
         order = np.argsort(-probs, kind="stable")[:top_k]
         ranked = [{"label": self.labels[index], "score": float(probs[index])} for index in order]
-        return {"probs": probs, "label": [self.labels[int(logits.argmax())]], "json": to_json(ranked)}
+        return {"logits": logits, "probs": probs, "label": [self.labels[int(logits.argmax())]], "json": to_json(ranked)}
 
 
 def scores(logits: np.ndarray, code: int) -> np.ndarray:

@@ -62,7 +62,8 @@ class Settings:
     """config.pbtxt and the arguments of `initialize`, as the models here read them.
 
     `fill` and `fill_left` say how outputs of unequal size are padded to one batch: output name -> value (0 where it is
-    not named), and the outputs whose last dimension grows at its start.
+    not named), and the outputs whose last dimension grows at its start. `arrange` changes the samples of a request
+    before they are made a batch.
     """
 
     parsers: ClassVar[Mapping[str, Callable[[Any], Any]]] = PARSERS
@@ -72,7 +73,8 @@ class Settings:
         self.values = {key: value["string_value"] for key, value in config["parameters"].items()}
         self.task = self.values["task"]
         self.version = Path(args["model_repository"], args["model_version"])
-        self.batched = config["max_batch_size"] > 0
+        self.max_batch_size: int = config["max_batch_size"]
+        self.batched = self.max_batch_size > 0
         self.output_types = {output["name"]: output["data_type"] for output in config["output"]}
         self.parameter_kinds = dict(item.split(":") for item in self.values.get("request_parameters", "").split())
         self.defaults = json.loads(self.values.get("default_parameters", "{}"))
@@ -80,6 +82,7 @@ class Settings:
         self.unpadded = frozenset(self.values.get("unpadded", "").split())
         self.fill: dict[str, Any] = {}
         self.fill_left: frozenset[str] = frozenset()
+        self.arrange: Callable[[list[Outputs]], list[Outputs]] = lambda samples: samples
 
     def read_json(self, name: str) -> Any:
         """The JSON file of that name beside model.py."""
@@ -181,6 +184,7 @@ def response(request: Any, results: list[Outputs], settings: Settings) -> Any:
     """The outputs the request asked for; only those are made."""
     tensors = []
     wanted = set(request.requested_output_names())
+    results = settings.arrange(results)
     for name in settings.output_types:
         if name in wanted and name in results[0]:
             values = [result[name]() if callable(result[name]) else result[name] for result in results]

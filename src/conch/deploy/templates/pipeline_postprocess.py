@@ -15,6 +15,7 @@ from hf_serving import Outputs, Row, Settings, answer, stage_parameters
 from light_generation import pipeline_parameters
 from light_inputs import one_text
 from light_outputs import OUTPUTS, RESULTS
+from light_rows import bring_back
 from pipeline_shell import join_tensors, load_shell, output_class
 from transformers.pipelines.base import ChunkPipeline
 
@@ -35,15 +36,16 @@ class TritonPythonModel:
     def infer(self, samples: list[Row], **parameters: Any) -> list[Outputs]:
         parameters = pipeline_parameters(self.settings.task, parameters)
         _, forward, postprocess = stage_parameters(self.pipe, parameters)
-        return [self.postprocess(sample, forward, postprocess) for sample in samples]
+        return [self.postprocess(rows, forward, postprocess) for rows in bring_back(self.settings, samples)]
 
-    def postprocess(self, sample: Row, forward: dict[str, Any], postprocess: dict[str, Any]) -> Outputs:
+    def postprocess(self, rows: list[Row], forward: dict[str, Any], postprocess: dict[str, Any]) -> Outputs:
+        sample = rows[0]
         if "generated" in sample:
             contexts = json.loads(one_text(sample["generated"]))
             output: Any = [join_tensors(self.pipe, context, {}) for context in contexts]
             output = output if self.cuts else output[0]
         elif self.cuts:
-            output = [self.replay(part, forward) for part in self.split(sample)]
+            output = [self.replay(part, forward) for part in self.split(rows)]
         else:
             output = self.replay({**sample, "context": one_text(sample["context"])}, forward)
         task = self.settings.task
@@ -51,12 +53,13 @@ class TritonPythonModel:
             return OUTPUTS[task](self.pipe, output, postprocess)
         return RESULTS[task](self.pipe.postprocess(output, **postprocess))
 
-    def split(self, sample: Row) -> list[dict[str, Any]]:
+    def split(self, rows: list[Row]) -> list[dict[str, Any]]:
         """The parts of a sample."""
+        sample = rows[0]
         contexts = json.loads(one_text(sample["context"]))
         tensors = {name: value for name, value in sample.items() if name != "context"}
         if not self.takes_parts:
-            return [{**tensors, "context": contexts[0]}]
+            return [{**row, "context": context} for row, context in zip(rows, contexts, strict=True)]
         # Rows behind the last part are padding of the request.
         return [
             {**{name: value[row] for name, value in tensors.items()}, "context": context}

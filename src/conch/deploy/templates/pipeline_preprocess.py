@@ -2,7 +2,8 @@
 
 The tensors that config.pbtxt names are outputs of this model; all else that the pipeline hands on lies in `context`. A
 pipeline that cuts its input into parts (long sounds, several labels) makes tensors [parts, ..], padded to the largest
-part, and a `context` that knows the size of each; the setting `parts` is true for a model that takes them.
+part, and a `context` that knows the size of each; the setting `parts` is true for a model that takes them. Otherwise
+the network takes one part at a time, and those behind the first are set apart.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from light_inputs import (
     one_video,
     video_file,
 )
+from light_rows import APART, FURTHER, prepare
 from light_serving import as_array, stack
 from pipeline_shell import chat_class, load_shell, pandas_table, split_tensors
 from transformers.pipelines.base import ChunkPipeline
@@ -34,6 +36,7 @@ PROMPTS = ("text-generation", "image-text-to-text", "any-to-any")
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         self.settings = Settings(args)
+        prepare(self.settings)
         self.pipe = load_shell(self.settings)
         self.decode = self.decoder()
         self.cuts = isinstance(self.pipe, ChunkPipeline)
@@ -87,10 +90,11 @@ class TritonPythonModel:
             tensors, context = split_tensors(encoded, self.settings.output_types)
             return {**tensors, "context": [context]}
         parts = [split_tensors(part, self.settings.output_types) for part in encoded]
-        if len(parts) > 1 and not self.takes_parts:
+        if len(parts) > 1 and not self.takes_parts and APART not in self.settings.output_types:
             raise ValueError(f"the input is cut into {len(parts)} parts; this model takes one: send a smaller input")
         tensors = {name: self.join([part[name] for part, _ in parts], name) for name in parts[0][0]}
-        return {**tensors, "context": [json.dumps([context for _, context in parts])]}
+        further = [] if self.takes_parts else [part for part, _ in parts[1:]]
+        return {**tensors, FURTHER: further, "context": [json.dumps([context for _, context in parts])]}
 
     def join(self, parts: list[Any], name: str) -> Any:
         """The tensors of the parts as one, or the only part's."""

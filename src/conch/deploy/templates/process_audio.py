@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from light_audio import AudioProcessor
 from light_inputs import one_audio
+from light_rows import prepare
 from light_serving import Outputs, Row, Settings, activation, answer
 
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         self.settings = Settings(args)
+        prepare(self.settings)
         path = self.settings.version / "audio_arrays.npz"
         arrays = dict(np.load(path)) if path.is_file() else {}
         self.processor = AudioProcessor(self.settings.read_json("audio_settings.json"), arrays)

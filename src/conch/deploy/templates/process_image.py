@@ -10,12 +10,14 @@ from typing import Any
 
 from light_image import ImageProcessor
 from light_inputs import one_image
+from light_rows import prepare
 from light_serving import Outputs, Row, Settings, activation, answer
 
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         self.settings = Settings(args)
+        prepare(self.settings)
         self.processor = ImageProcessor(self.settings.read_json("image_settings.json"))
 
     def execute(self, requests: list[Any]) -> list[Any]:
