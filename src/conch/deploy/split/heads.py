@@ -80,6 +80,41 @@ class TokenStates(nn.Module):
         return (torch.where(tensors[self.mask][:, :, None] > 0, states, 0.0),)
 
 
+class MaskedTokens(nn.Module):
+    """Tokens, and INT64 [batch, masks] which of them are asked for -> the score of every word there.
+
+    Args:
+        network: a language model with a head over its vocabulary.
+        body: name of the module in the model whose states the head reads. The head then runs at those positions alone,
+            which for a large vocabulary is most of the work; "" where that is not the same.
+    """
+
+    def __init__(self, network: Keyword, body: str) -> None:
+        super().__init__()
+        self.network = network
+        self.body = body
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor]:
+        *inputs, positions = tensors
+        if not self.body:
+            return (_at(self.network(*inputs).logits.float(), positions).softmax(-1),)
+
+        def picked(module: nn.Module, arguments: Any, output: Any) -> Any:
+            output["last_hidden_state"] = _at(output["last_hidden_state"], positions)
+            return output
+
+        hook = getattr(self.network.model, self.body).register_forward_hook(picked)
+        try:
+            return (self.network(*inputs).logits.float().softmax(-1),)
+        finally:
+            hook.remove()
+
+
+def _at(values: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Of values [batch, sequence, size] those at positions [batch, chosen]."""
+    return values.gather(1, positions[:, :, None].expand(-1, -1, values.shape[-1]))
+
+
 class Embedding(nn.Module):
     """One vector a text: pooled, projected, scaled to length 1 where `normalize` BOOL [batch, 1], the last input, says.
 

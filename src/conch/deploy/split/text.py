@@ -10,9 +10,19 @@ import msgspec
 import numpy as np
 from torch import nn
 
-from conch.deploy.split.heads import Classifier, Embedding, Fields, Flattened, Keyword, Ranker, TokenStates
+from conch.deploy.split.axes import answers
+from conch.deploy.split.heads import (
+    Classifier,
+    Embedding,
+    Fields,
+    Flattened,
+    Keyword,
+    MaskedTokens,
+    Ranker,
+    TokenStates,
+)
 from conch.deploy.split.network import Network
-from conch.deploy.split.parts import CannotSplit, CorePart, Split
+from conch.deploy.split.parts import CannotSplit, CorePart, PaddedAxis, Split
 from conch.deploy.split.stages import (
     ACTIVATION,
     activation_setting,
@@ -172,22 +182,67 @@ def zero_shot_classification(subject: Subject) -> Split:
 
 
 def fill_mask(subject: Subject) -> Split:
-    network, names = text_network(subject)
-    size = subject.model.config.vocab_size
-    logits = TensorSpec("logits", DataType.FP32, (-1, size), "of each token, of each word of the vocabulary")
-    part = core(subject, Fields(network, ["logits"]), names, [logits])
-    preprocess = tokenize_part(subject, names, Tokenization())
+    """Only the scores at the masks leave the graph: those of all tokens would be a hundred times as much."""
+    part = _masked_core(subject, *text_network(subject))
+    (probs,) = part.outputs
+    places = part.inputs[-1]
+    preprocess = tokenize_part(subject, [spec.name for spec in part.inputs[:-1]], Tokenization(), extra=[places])
     ids = next(spec for spec in preprocess.outputs if spec.name == "input_ids")
     postprocess = python_part(
         subject,
         "postprocess",
         "pick_tokens.py",
-        [ids, logits],
+        [ids, probs],
         subject.plan.outputs,
         summary="the likeliest words",
         files=((), preprocess.contents),
     )
     return Split((preprocess, part, postprocess))
+
+
+def _masked_core(subject: Subject, network: Keyword, names: Sequence[str]) -> CorePart:
+    places = TensorSpec("mask_positions", DataType.INT64, (-1,), "which tokens are masks")
+    probs = TensorSpec("probs", DataType.FP32, (-1, subject.model.config.vocab_size), "of each word at each mask")
+    tokenizer, samples = subject.pipe.tokenizer, token_samples(subject.pipe.tokenizer, names)
+    for number, sample in enumerate(samples):
+        rows = [np.random.default_rng(number).integers(0, length, 1 + number % 3) for length in sample[MASK].sum(1)]
+        sample[places.name] = np.stack(rows)
+    inputs = (*token_specs(names), places)
+    modules = [MaskedTokens(network, body).eval() for body in ("", subject.model.base_model_prefix)]
+    whole, quick = (_answers_of(module, inputs, samples) for module in modules)
+    same = quick is not None and all(map(_close, whole or (), quick))
+    axes = token_axes(names) | {places.name: {0: "batch", 1: "masks"}, probs.name: {0: "batch", 1: "masks"}}
+    masks = PaddedAxis("masks", {places.name: (0, 0)}, {probs.name: 0})
+    return CorePart(
+        suffix="core",
+        stage="core",
+        summary="the network",
+        inputs=inputs,
+        outputs=(probs,),
+        network=Network(
+            module=modules[1] if same else modules[0],
+            inputs=inputs,
+            outputs=(probs,),
+            axes=axes,
+            samples=tuple(samples),
+            mask=MASK,
+        ),
+        padding=(*token_padding(names, tokenizer), masks),
+    )
+
+
+def _answers_of(
+    module: nn.Module, inputs: Sequence[TensorSpec], samples: Sequence[Mapping[str, np.ndarray]]
+) -> list[np.ndarray] | None:
+    """What a module with one output answers to samples; None if it cannot."""
+    try:
+        return [each for (each,) in answers(module, [spec.name for spec in inputs], samples)]
+    except (AttributeError, KeyError, TypeError, RuntimeError, IndexError):
+        return None
+
+
+def _close(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.shape == other.shape and np.allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
 def token_classification(subject: Subject) -> Split:

@@ -1,6 +1,6 @@
 """Say which tokens fit where a text says [MASK].
 
-`input_ids`, `logits` [tokens, vocabulary] -> `tokens`, `token_strings`, `scores`, `sequences`, `json`
+`input_ids`, `probs` [masks, vocabulary] -> `tokens`, `token_strings`, `scores`, `sequences`, `json`
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from light_outputs import guesses
+from light_rows import bring_back
 from light_serving import Outputs, Row, Settings, answer
 from light_text import TextEncoder
 
@@ -25,19 +26,18 @@ class TritonPythonModel:
         self, samples: list[Row], top_k: int | None = None, targets: list[str] | None = None, **_: Any
     ) -> list[Outputs]:
         wanted = None if targets is None else self.target_ids(targets)
-        return [guesses(self.fill(sample, 5 if top_k is None else top_k, wanted)) for sample in samples]
+        count = 5 if top_k is None else top_k
+        return [guesses(self.fill(sample, count, wanted)) for (sample,) in bring_back(self.settings, samples)]
 
     def fill(self, sample: Row, top_k: int, targets: np.ndarray | None) -> list[Any]:
         """The best guesses, for each mask if there are several."""
         ids = sample["input_ids"]
         places = np.flatnonzero(ids == self.encoder.mask_id)
         result = []
-        for place in places:
-            logits = sample["logits"][place]
-            probs = np.exp(logits - logits.max())
-            probs /= probs.sum()
+        # Rows behind the last mask pad texts of fewer masks.
+        for place, probs in zip(places, sample["probs"], strict=False):
             choice = np.arange(len(probs)) if targets is None else targets
-            best = choice[np.argsort(-probs[choice], kind="stable")[:top_k]]
+            best = choice[largest(probs[choice], top_k)]
             result.append([self.guess(ids, place, int(token), float(probs[token]), len(places)) for token in best])
         return result[0] if len(result) == 1 else result
 
@@ -60,3 +60,13 @@ class TritonPythonModel:
         if not found:
             raise ValueError("At least one target must be provided when passed.")
         return np.array(sorted(found))
+
+
+def largest(values: np.ndarray, count: int) -> np.ndarray:
+    """Where the largest values are, the largest first; of equal ones the first."""
+    if count < len(values):
+        least = np.partition(values, len(values) - count)[len(values) - count] if count > 0 else np.inf
+        places = np.flatnonzero(values >= least)
+    else:
+        places = np.arange(len(values))
+    return places[np.argsort(-values[places], kind="stable")][: max(count, 0)]

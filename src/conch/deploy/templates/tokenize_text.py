@@ -8,9 +8,9 @@ The setting `reads` says which inputs make a sample:
     chunks          `text`, cut into overlapping parts    -> tensors [parts, tokens]
 
 Those of these outputs are made that config.pbtxt names: `input_ids`, `attention_mask`, `token_type_ids`; `starts`,
-`ends`, `special_tokens_mask` [tokens]; `labels` [n], the texts as they came; `normalize` and
-`activation` [1], what the request wants of the network. Rows that pad unequal numbers of texts in one request have
-attention_mask 0 everywhere.
+`ends`, `special_tokens_mask` [tokens]; `mask_positions` [masks], which tokens are to be filled in; `labels` [n], the
+texts as they came; `normalize` and `activation` [1], what the request wants of the network. Rows that pad unequal
+numbers of texts in one request have attention_mask 0 everywhere.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import json
 import os
 from typing import Any, NamedTuple
 
+import numpy as np
 from light_inputs import all_texts, one_text
+from light_rows import prepare
 from light_serving import Outputs, Row, Settings, activation, answer
 from light_text import Text, TextEncoder
 
@@ -34,6 +36,7 @@ class TritonPythonModel:
         # The library's threads would compete with the engine for the cores, and a batch of texts takes a millisecond.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         self.settings = Settings(args)
+        prepare(self.settings)
         values = self.settings.values
         self.encoder = TextEncoder(self.settings.version, self.settings.read_json("tokenizer_settings.json"))
         self.reads = values["reads"]
@@ -127,6 +130,7 @@ class TritonPythonModel:
             tensors |= self.encoder.positions(encodings)
         if self.reads == "text":
             tensors = {name: value[0] for name, value in tensors.items()}
+            tensors["mask_positions"] = np.flatnonzero(tensors["input_ids"] == self.encoder.mask_id)
         return {**tensors, "labels": sample.texts}
 
     def check_mask(self, encodings: list[Any]) -> None:

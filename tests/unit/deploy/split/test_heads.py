@@ -17,6 +17,7 @@ from conch.deploy.split.heads import (
     Embedding,
     Flattened,
     Keyword,
+    MaskedTokens,
     Parts,
     Ranker,
     Similarity,
@@ -155,3 +156,39 @@ def test_text_whose_vector_is_zero_counts_for_nothing(sigmoid: bool) -> None:
         assert not with_padding[:, 3:].any()
     torch.testing.assert_close(logits[0], vectors[0] @ medium[0] * 10 - 1)
     assert probs.sum() == pytest.approx(1, abs=1e-5) or sigmoid
+
+
+class Language(nn.Module):
+    """A body that gives states, and a head that gives the scores of words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = Body()
+        self.head = nn.Linear(3, 10)
+
+    def forward(self, input_ids: torch.Tensor) -> SimpleNamespace:
+        states = self.body(input_ids)["last_hidden_state"]
+        self.rows = states.shape[1]
+        return SimpleNamespace(logits=self.head(states))
+
+
+class Body(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(10, 3)
+
+    def forward(self, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"last_hidden_state": self.table(input_ids)}
+
+
+@pytest.mark.parametrize("body", ["", "body"])
+def test_words_are_scored_at_the_positions_asked_for(body: str) -> None:
+    torch.manual_seed(0)
+    model = Language().eval()
+    ids, positions = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 0]]), torch.tensor([[2, 0], [1, 1]])
+    (got,) = MaskedTokens(Keyword(model, ("input_ids",)), body)(ids, positions)
+
+    assert model.rows == (2 if body else 4)
+    every = model(ids).logits.softmax(-1)
+    torch.testing.assert_close(got, torch.stack([every[0, [2, 0]], every[1, [1, 1]]]))
+    assert model.rows == 4, "the hook is gone"
