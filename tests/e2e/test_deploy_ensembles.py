@@ -125,6 +125,24 @@ def test_what_follows_the_network_runs_in_python_if_its_export_is_wrong(
     assert outputs_of_core(written) == ["logits"]
 
 
+def test_encoder_of_a_model_that_generates_runs_on_an_engine(tmp_path: Path) -> None:
+    written = deploy_and_compare("automatic-speech-recognition.whisper", tmp_path)
+    assert written.models[1:] == [f"{written.plan.name}_{part}" for part in ("preprocess", "encoder", "generate")]
+
+
+def test_model_that_generates_keeps_its_own_encoder_if_no_engine_serves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(network: Network, *others: Any) -> Exported:
+        raise CannotExport("encoder", (Rejection("onnxruntime", "wrong", "output differs"),))
+
+    monkeypatch.setattr(run, "export_best", refuse)
+    written = deploy_and_compare("automatic-speech-recognition.whisper", tmp_path)
+    assert written.models[1:] == [f"{written.plan.name}_{part}" for part in ("preprocess", "generate")]
+    assert written.ensemble is not None
+    assert written.ensemble.split.notes == ("the stage 'encoder' cannot be exported: onnxruntime: output differs",)
+
+
 def outputs_of_core(written: Written) -> list[str]:
     assert written.ensemble is not None
     return [spec.name for spec in written.ensemble.split.part("core").outputs]

@@ -27,7 +27,7 @@ def settle(plan: Plan, split: Split, exported: Mapping[str, Exported]) -> Split:
     read = {tensor for part in parts for tensor in _read(part)}
     answered = {spec.name for spec in plan.outputs}
     lost = {tensor for part in split.parts for tensor in _read(part)} - read - answered
-    return Split(tuple(_without_outputs(part, lost) for part in parts), split.notes)
+    return msgspec.structs.replace(split, parts=tuple(_without_outputs(part, lost) for part in parts))
 
 
 def model_name(plan: Plan, part: Part) -> str:

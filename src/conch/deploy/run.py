@@ -211,11 +211,14 @@ def _build_ensemble(
     try:
         exported = _export(plan, parts, options, family, say, watch)
     except CannotExport as error:
-        if order.postprocess != "auto" or plan.task.name not in FOLDED or not _is_wrong(error):
+        if parts.fallback is not None:
+            parts = msgspec.structs.replace(parts.fallback, notes=(*parts.notes, str(error)))
+        elif order.postprocess == "auto" and plan.task.name in FOLDED and _is_wrong(error):
+            say(f"{error}; trying without what follows the network (--postprocess python)")
+            parts = split(msgspec.structs.replace(subject, fold=False))
+        else:
             raise
-        say(f"{error}; trying without what follows the network (--postprocess python)")
         family.clear()
-        parts = split(msgspec.structs.replace(subject, fold=False))
         part_cases = make_part_cases(parts, subject.network, truth, cases.samples)
         exported = _export(plan, parts, options, family, say, watch)
     for note in parts.notes:

@@ -32,7 +32,7 @@ def with_exact_padding(split: Split) -> Split:
         padded = {core.input_map.get(name, name) for axis in core.padding for name in axis.inputs}
         others = (_not_padding(part, padded) for part in split.parts)
         parts = tuple(replace(part, padding=()) if part.suffix == core.suffix else part for part in others)
-        split = Split(parts, split.notes)
+        split = replace(split, parts=parts)
     return split
 
 

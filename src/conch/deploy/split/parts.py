@@ -89,10 +89,12 @@ class Split(msgspec.Struct, frozen=True):
 
     Attributes:
         notes: what whoever deploys should know: why a faster way could not be taken, a line each.
+        fallback: what serves the same if a network here cannot be exported; None if nothing does.
     """
 
     parts: tuple[Part, ...]
     notes: tuple[str, ...] = ()
+    fallback: Split | None = None
 
     def part(self, suffix: str) -> Part:
         """The part of that suffix.
@@ -112,7 +114,7 @@ class Split(msgspec.Struct, frozen=True):
             replace(part, network=replace(part.network, module=None)) if isinstance(part, CorePart) else part
             for part in self.parts
         )
-        return Split(parts, self.notes)
+        return replace(self, parts=parts, fallback=None)
 
 
 class CannotSplit(Exception):

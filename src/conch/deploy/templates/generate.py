@@ -14,7 +14,9 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from hf_encoder import KnownStates
 from hf_generation import Cancelled, generation_groups, seeded, until_gone
 from hf_media import forward_batches
 from hf_serving import Outputs, Row, Settings, answer, load_pipeline, stage_parameters
@@ -29,6 +31,7 @@ from transformers.pipelines.base import ChunkPipeline
 class Sample(NamedTuple):
     parts: list[Any]  # what the preprocess made, one entry unless its pipeline cuts
     cancelled: Cancelled
+    states: list[torch.Tensor]  # what an engine made of each part; empty where the model's own encoder runs
 
 
 class TritonPythonModel:
@@ -38,6 +41,7 @@ class TritonPythonModel:
         self.pipe = load_pipeline(self.settings)
         self.cuts = isinstance(self.pipe, ChunkPipeline)
         self.can_pad = self.pipe.tokenizer is not None and self.pipe.tokenizer.pad_token_id is not None
+        self.encoder = KnownStates(self.pipe.model) if "encoder_hidden_states" in self.settings.input_names else None
         self.decode_parts = {
             "text-generation": self.decode_tokens,
             "automatic-speech-recognition": self.decode_sound,
@@ -47,7 +51,9 @@ class TritonPythonModel:
         return answer(requests, self.settings, self.decode, self.infer, cancellable=True)
 
     def decode(self, row: Row, cancelled: Cancelled) -> Sample:
-        return Sample(self.decode_context(row) if "context" in row else self.decode_parts(row), cancelled)
+        states = row.pop("encoder_hidden_states", ())
+        parts = self.decode_context(row) if "context" in row else self.decode_parts(row)
+        return Sample(parts, cancelled, [torch.from_numpy(each).to(self.pipe.dtype) for each in states[: len(parts)]])
 
     def decode_tokens(self, row: Row) -> list[Any]:
         """A prompt without its padding."""
@@ -62,8 +68,11 @@ class TritonPythonModel:
             if not length:  # another row of the request has more parts
                 continue
             part: dict[str, Any] = {"is_last": True}
-            for name in row.keys() - {"lengths", "strides"}:
-                value = torch.from_numpy(row[name][number][..., :length].copy())[None]
+            for name in row.keys() - {"lengths", "strides", "rest"}:
+                array = row[name][number]
+                if "rest" in row and name == "input_features":
+                    array = np.concatenate([array, row["rest"][number]], axis=-1)
+                value = torch.from_numpy(array[..., :length].copy())[None]
                 part[name] = value.to(self.pipe.dtype) if value.is_floating_point() else value
             if row["strides"][number][0]:
                 part["stride"] = tuple(row["strides"][number].tolist())
@@ -89,6 +98,8 @@ class TritonPythonModel:
         _, forward, postprocess = stage_parameters(self.pipe, parameters)
         parts = [part for sample in samples for part in sample.parts]
         clients = [sample.cancelled for sample in samples for _ in sample.parts]
+        if self.encoder:
+            self.encoder.remember(parts, [state for sample in samples for state in sample.states])
         if self.settings.task == "text-generation":
             made = iter(self.continue_texts(parts, clients, forward, seed))
         elif self.settings.task == "automatic-speech-recognition":

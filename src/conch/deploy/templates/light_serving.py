@@ -75,6 +75,7 @@ class Settings:
         self.version = Path(args["model_repository"], args["model_version"])
         self.max_batch_size: int = config["max_batch_size"]
         self.batched = self.max_batch_size > 0
+        self.input_names = frozenset(each["name"] for each in config["input"])
         self.output_types = {output["name"]: output["data_type"] for output in config["output"]}
         self.parameter_kinds = dict(item.split(":") for item in self.values.get("request_parameters", "").split())
         self.defaults = json.loads(self.values.get("default_parameters", "{}"))
