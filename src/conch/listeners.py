@@ -62,7 +62,8 @@ def build_listeners(
     if options.allow_http:
         listeners["HTTPService"] = HttpServer(server, http, regions, keys)
     if options.allow_sagemaker:
-        app = SageMaker(server, make_api(server, http, regions, keys), options.sagemaker_default_model)
+        api = make_api(server, http, regions, keys)
+        app = SageMaker(server, api, options.sagemaker_default_model, Path(options.sagemaker_model_root))
         listeners["Sagemaker HTTPService"] = PlatformServer(app, _platform_options(options, options.sagemaker_port))
     if options.allow_vertex_ai:
         vertex = VertexAi(

@@ -7,7 +7,7 @@ import enum
 import msgspec
 
 from conch.config.restrictions import CATEGORIES
-from conch.config.serve_options import DEFAULT_MAX_INPUT_BYTES
+from conch.config.serve_options import DEFAULT_MAX_INPUT_BYTES, DEFAULT_SAGEMAKER_MODEL_ROOT
 
 #: What a flag's value can be.
 Value = bool | int | float | str
@@ -152,6 +152,8 @@ FLAGS: tuple[Flag, ...] = (
          "that SAGEMAKER_TRITON_DEFAULT_MODEL_NAME names"),
     Flag("sagemaker-port", _PLATFORMS, _I, 8080, "port to listen on for SageMaker"),
     Flag("sagemaker-safe-port-range", _PLATFORMS, _S, "", "<first>-<last>: refuse other ports for the other protocols"),
+    Flag("sagemaker-model-root", _PLATFORMS, _P, DEFAULT_SAGEMAKER_MODEL_ROOT, "directory below which requests of "
+         "SageMaker's endpoints of several models may load models, with --model-control-mode=explicit"),
     Flag("sagemaker-thread-count", _PLATFORMS, _I, 8, _ONE_LOOP, _IGN),
     Flag("allow-vertex-ai", _PLATFORMS, _B, False, "listen for Google Vertex AI at AIP_HEALTH_ROUTE and "
          "AIP_PREDICT_ROUTE; true when AIP_MODE is PREDICTION"),

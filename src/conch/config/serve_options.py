@@ -19,6 +19,10 @@ DEFAULT_MAX_INPUT_BYTES = 64 * 1024 * 1024
 UNSPECIFIED_SAGEMAKER_MODEL = "unspecified_SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"
 
 
+#: Where SageMaker unpacks models.
+DEFAULT_SAGEMAKER_MODEL_ROOT = "/opt/ml/models"
+
+
 class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Each field is the flag of that name; units are those of the flag.
 
@@ -40,6 +44,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
         http_header_forward_pattern: "" forwards nothing.
         http_restricted_api: category -> the header that opens it; grpc_restricted_protocol likewise.
         api_key_file: file of the keys of which clients have to present one; "" for no such rule.
+        sagemaker_model_root: the directory below which SageMaker's requests may load models.
         sagemaker_default_model: the model of SageMaker's `/invocations`.
         vertex_ai_default_model: "" for the only model there is.
     """
@@ -100,6 +105,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     allow_sagemaker: bool = False
     sagemaker_port: int = 8080
     sagemaker_safe_port_range: str = ""
+    sagemaker_model_root: str = DEFAULT_SAGEMAKER_MODEL_ROOT
     sagemaker_default_model: str = UNSPECIFIED_SAGEMAKER_MODEL
     allow_vertex_ai: bool = False
     vertex_ai_port: int = 8080

@@ -153,6 +153,10 @@ class ServerApi(Protocol):
         """Unknown models and versions are simply not ready. `version` "" asks for any version."""
         ...
 
+    async def check_model_ready(self, name: str, version: str) -> bool:
+        """As `is_model_ready`, and the model itself is asked, where it has something to say to that."""
+        ...
+
     def metadata(self) -> ServerMetadata: ...
 
     def model(self, name: str, version: str) -> ModelView:
@@ -183,6 +187,21 @@ class ServerApi(Protocol):
         ...
 
     async def unload_model(self, name: str, unload_dependents: bool) -> None: ...
+
+    async def register_repository(self, location: str, names: Mapping[str, str]) -> None:
+        """Add a directory as model repository, of which nothing is loaded; `names` are those that some of its models go
+        by (model directory -> name).
+
+        Raises:
+            UnsupportedError: models are not controlled by clients.
+            NotFoundError: there is no such directory.
+            AlreadyExistsError: it is registered, or a name is one that another repository gives.
+        """
+        ...
+
+    async def unregister_repository(self, location: str) -> None:
+        """Returns once no model that was unloaded from it is in use. Raises UnsupportedError, NotFoundError."""
+        ...
 
     def repository_index(self, ready: bool) -> Sequence[ModelIndexEntry]: ...
 

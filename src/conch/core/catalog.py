@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from conch.core.namespaces import identifier
-from conch.core.repository import LocalRepository, Repository
-from conch.errors import ConchError
+from conch.core.repository import LocalRepository, RenamedRepository, Repository
+from conch.errors import AlreadyExistsError, ConchError, NotFoundError
 
 logger = logging.getLogger("conch.core.catalog")
 
@@ -51,7 +51,7 @@ class Catalog:
             LocalRepository(str(each)) if isinstance(each, Path) else each for each in repositories
         ]
         self._namespacing = namespacing
-        self._digests: dict[int, Mapping[str, str]] = {}
+        self._digests: dict[str, Mapping[str, str]] = {}
 
     @property
     def namespaces(self) -> Sequence[str]:
@@ -78,6 +78,40 @@ class Catalog:
         """The models of that name: several, where the repositories are namespaces."""
         return [each for each in self.entries().values() if each.name == name]
 
+    def add(self, repository: Repository) -> None:
+        """One repository more.
+
+        Raises:
+            AlreadyExistsError: there is one of that location, or a name that it gives to a model is given by another.
+        """
+        if any(each.location == repository.location for each in self._repositories):
+            raise AlreadyExistsError(f"model repository '{repository.location}' has already been registered")
+        taken = {name for each in self._repositories for name in _given_names(each)}
+        for name in _given_names(repository):
+            if name in taken:
+                raise AlreadyExistsError(f"failed to register '{name}', there is a conflicting mapping for '{name}'")
+        self._repositories.append(repository)
+
+    def remove(self, location: str) -> Sequence[str]:
+        """Forget the repository of that location.
+
+        Returns:
+            The identifiers of the models that it has.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        for repository in self._repositories:
+            if repository.location == location:
+                self._repositories.remove(repository)
+                self._digests.pop(location, None)
+                namespace = location if self._namespacing else ""
+                try:
+                    return [identifier(namespace, name) for name in repository.models()]
+                except OSError:  # its directory is gone already
+                    return []
+        raise NotFoundError(f"failed to unregister '{location}', repository not found")
+
     async def look(self) -> None:
         """Look anew which models there are, in all repositories at once.
 
@@ -91,18 +125,22 @@ class Catalog:
 
         A repository that cannot be reached is as it was when it last could; the log says so.
         """
-        for number, repository in enumerate(self._repositories):
+        for repository in list(self._repositories):
             try:
-                self._digests[number] = await repository.fingerprints()
+                self._digests[repository.location] = await repository.fingerprints()
             except (ConchError, OSError) as error:
                 logger.error("cannot poll the model repository '%s': %s", repository.location, error)
         digests = {
             identifier(repository.location if self._namespacing else "", name): digest
-            for number, repository in enumerate(self._repositories)
-            for name, digest in self._digests.get(number, {}).items()
+            for repository in self._repositories
+            for name, digest in self._digests.get(repository.location, {}).items()
         }
         try:
             usable = {each.identifier for each in self.entries().values() if not each.problem}
         except OSError:  # it is gone: told above
             return digests
         return {key: digest for key, digest in digests.items() if key in usable}
+
+
+def _given_names(repository: Repository) -> Collection[str]:
+    return repository.names.values() if isinstance(repository, RenamedRepository) else ()

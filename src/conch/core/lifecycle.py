@@ -137,6 +137,27 @@ class Lifecycle:
         """
         await self._catalog.look()
 
+    async def register(self, repository: Repository) -> None:
+        """Add a repository, of which nothing is loaded.
+
+        Raises:
+            AlreadyExistsError: it is there already, or names a model as another does.
+            ConchError, OSError: it cannot be reached.
+        """
+        await repository.look()
+        self._catalog.add(repository)
+
+    async def unregister(self, location: str) -> None:
+        """Forget a repository, once no model that was unloaded from it is still in use. What serves goes on.
+
+        Raises:
+            NotFoundError: there is none of that location.
+        """
+        keys = self._catalog.remove(location)
+        await self._retirement.gone(keys)
+        for key in keys:
+            self._table.forget(key)
+
     async def load_all(self) -> None:
         """Load every model of the repositories; failures are states, not exceptions."""
         await self._load_explicitly(self._catalog.entries())

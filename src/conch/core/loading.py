@@ -112,6 +112,8 @@ class Loader:
             message = complete.load_config(directory, options.config_name)
         else:
             message = pbtxt.parse_json(override)
+        if directory.name != name:  # it goes by another name than its directory: `RenamedRepository`
+            message.name = name
         message = complete.normalize(message, directory, options.gpu_count)
         if message.name != name:
             raise InvalidArgumentError(

@@ -146,6 +146,13 @@ class ModelTable:
             self.mark_unreadable(name, error)
         self._resolved.clear()
 
+    def forget(self, name: str) -> None:
+        """A model that does not serve: nothing is known of it any more."""
+        if not self._ready.get(name):
+            self._states.pop(name, None)
+            self._unreadable.pop(name, None)
+            self._resolved.clear()
+
     def put(self, name: str, models: Sequence[Model]) -> Sequence[Model]:
         """Serve these versions of a model.
 

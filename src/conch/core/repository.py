@@ -100,8 +100,43 @@ class LocalRepository:
         return await asyncio.to_thread(lambda: {name: fingerprint(self._path / name) for name in self.models()})
 
 
-def fingerprint(directory: Path) -> str:
-    """A digest of names, sizes and modification times of everything in a model's directory.
+class RenamedRepository:
+    """A repository some of whose models go by other names.
+
+    Args:
+        names: the directory's name -> the model's.
+
+    Attributes:
+        names: as given.
+    """
+
+    def __init__(self, repository: Repository, names: Mapping[str, str]) -> None:
+        self.location = repository.location
+        self.names = dict(names)
+        self._repository = repository
+        self._directories = {name: directory for directory, name in names.items()}
+
+    def models(self) -> Sequence[str]:
+        """See the port."""
+        return sorted(self.names.get(directory, directory) for directory in self._repository.models())
+
+    async def look(self) -> None:
+        """See the port."""
+        await self._repository.look()
+
+    async def fetch(self, name: str) -> Snapshot:
+        """See the port."""
+        return await self._repository.fetch(self._directories.get(name, name))
+
+    async def fingerprints(self) -> Mapping[str, str]:
+        """See the port."""
+        found = await self._repository.fingerprints()
+        return {self.names.get(directory, directory): digest for directory, digest in found.items()}
+
+
+def fingerprint(directory: Path, *, configuration: bool = True) -> str:
+    """A digest of names, sizes and modification times of everything in a model's directory, with or without the files
+    of its configuration.
 
     Bytecode caches are left out, since a model that is imported writes them. What vanishes meanwhile counts as absent:
     the next look sees the final state.
@@ -113,6 +148,9 @@ def fingerprint(directory: Path) -> str:
         directories[:] = [name for name in directories if name != "__pycache__" and real not in seen]
         seen.add(real)
         inside = Path(root).relative_to(directory)
+        if not configuration and inside == Path():
+            directories[:] = [name for name in directories if name != "configs"]
+            files = [name for name in files if name != "config.pbtxt"]
         found += [f"{inside / name}\0\n" for name in directories]
         for name in files:
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from conch.core.model import Model
 from conch.core.repository import Lease
@@ -63,6 +63,10 @@ class Retirement:
                 task = asyncio.get_running_loop().create_task(self._close(leaving))
                 self._tasks.add(task)
                 task.add_done_callback(self._on_done)
+
+    async def gone(self, names: Collection[str]) -> None:
+        """Wait until no version of these models is left that leaves."""
+        await asyncio.gather(*(leaving.closed.wait() for leaving in self._leaving if leaving.name in names))
 
     async def finish(self) -> None:
         """Wait until everything is closed."""

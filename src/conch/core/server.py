@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 from conch.core.api import LogSettings, ModelIndexEntry, ModelMetadata, ModelStatistics, ServerMetadata
 from conch.core.cache import ResponseCache
@@ -14,8 +15,9 @@ from conch.core.metrics import CustomMetrics
 from conch.core.model import Model
 from conch.core.model_table import parse_version
 from conch.core.queue import RequestFuture
+from conch.core.repository import LocalRepository, RenamedRepository, Repository
 from conch.core.tracing import Tracing
-from conch.errors import ConchError, InvalidArgumentError, UnavailableError
+from conch.errors import ConchError, InvalidArgumentError, NotFoundError, UnavailableError, UnsupportedError
 from conch.inference import InferRequest
 
 logger = logging.getLogger("conch.core.server")
@@ -46,6 +48,7 @@ class InferenceServer:
         strict_readiness: whether one model that is not ready makes the server not ready.
         cache: the response cache of its models, closed with the server; None for none.
         tracing: which requests are traced, closed with the server; None for none.
+        ask_readiness: asks a loaded model whether it is ready.
     """
 
     def __init__(
@@ -59,7 +62,9 @@ class InferenceServer:
         strict_readiness: bool = True,
         cache: ResponseCache | None = None,
         tracing: Tracing | None = None,
+        ask_readiness: Callable[[Model], Awaitable[bool]] | None = None,
     ) -> None:
+        self._ask_readiness = ask_readiness
         self._metadata = metadata
         self._lifecycle = lifecycle
         self._metrics = metrics
@@ -109,6 +114,12 @@ class InferenceServer:
             return self._lifecycle.find(name, version).healthy
         except ConchError:
             return False
+
+    async def check_model_ready(self, name: str, version: str) -> bool:
+        """As `is_model_ready`, with the model's own word."""
+        if not self.is_model_ready(name, version):
+            return False
+        return self._ask_readiness is None or await self._ask_readiness(self._lifecycle.find(name, version))
 
     def metadata(self) -> ServerMetadata:
         """Name, version, extensions."""
@@ -160,6 +171,26 @@ class InferenceServer:
         """Unload a model for a client; with `unload_dependents` also what was loaded only because it uses it."""
         self._require_explicit()
         await self._lifecycle.unload(name, unload_dependents)
+
+    async def register_repository(self, location: str, names: Mapping[str, str]) -> None:
+        """Add a directory as model repository."""
+        if not await asyncio.to_thread(Path(location).is_dir):
+            raise NotFoundError(f"failed to register '{location}', repository not found")
+        await self.add_repository(LocalRepository(location), names)
+
+    async def add_repository(self, repository: Repository, names: Mapping[str, str]) -> None:
+        """As `register_repository`, for a repository of any kind."""
+        self._require_explicit_repositories("registration")
+        await self._lifecycle.register(RenamedRepository(repository, names) if names else repository)
+
+    async def unregister_repository(self, location: str) -> None:
+        """Forget a model repository; see `Lifecycle.unregister`."""
+        self._require_explicit_repositories("unregistration")
+        await self._lifecycle.unregister(location)
+
+    def _require_explicit_repositories(self, what: str) -> None:
+        if self._control != "explicit":
+            raise UnsupportedError(f"repository {what} is not allowed if model control mode is not EXPLICIT")
 
     def _require_explicit(self) -> None:
         if self._control != "explicit":

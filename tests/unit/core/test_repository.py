@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conch.core.catalog import DUPLICATE, Catalog
-from conch.core.repository import LocalRepository, Snapshot, fingerprint
+from conch.core.repository import LocalRepository, RenamedRepository, Snapshot, fingerprint
 from conch.errors import UnavailableError
 
 
@@ -135,3 +135,18 @@ def test_a_repository_out_of_reach_is_as_it_was(caplog: pytest.LogCaptureFixture
 
     asyncio.run(work())
     assert "cannot poll the model repository 'one': out of reach" in caplog.text
+
+
+def test_models_of_a_renamed_repository_go_by_other_names(tmp_path: Path) -> None:
+    for name in ("mine", "other"):
+        (tmp_path / name).mkdir()
+
+    async def run() -> None:
+        repository = RenamedRepository(LocalRepository(str(tmp_path)), {"mine": "yours"})
+        await repository.look()
+        assert repository.models() == ["other", "yours"]
+        assert (await repository.fetch("yours")).directory == tmp_path / "mine"
+        assert (await repository.fetch("other")).directory == tmp_path / "other"
+        assert sorted(await repository.fingerprints()) == ["other", "yours"]
+
+    asyncio.run(run())

@@ -149,7 +149,8 @@ def head(status: int, content_type: str, extra: str = "") -> bytes:
 
 
 _JSON_HEADS: dict[int, bytes] = {
-    status: head(status, "application/json") for status in (200, 400, 401, 403, 404, 405, 408, 431, 500, 501, 503)
+    status: head(status, "application/json")
+    for status in (200, 400, 401, 403, 404, 405, 408, 409, 431, 500, 501, 503, 507)
 }
 _EMPTY_HEADS: dict[tuple[int, str], bytes] = {
     (status, kind): head(status, kind) for status in (200, 400, 404) for kind in ("text/plain", "application/json")

@@ -6,6 +6,7 @@ Both are a thin rewriting of requests to those of the HTTP/REST protocol, so tha
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import quote
 
 import msgspec
@@ -20,9 +21,9 @@ from conch.wire.http.messages import (
     RequestHead,
     empty_reply,
     error_reply,
-    json_reply,
     mapped,
 )
+from conch.wire.http.multi_model import MultiModel
 from conch.wire.http.router import Route, resolve
 
 _HEAD_LENGTH = b"inference-header-content-length"
@@ -42,21 +43,19 @@ _WRONG_METHOD = error_reply(405, "Method Not Allowed")
 
 
 class SageMaker:
-    """`GET /ping` and `POST /invocations` of one model.
-
-    Endpoints of several models (`/models`) are not offered: nothing is listed, and nothing can be loaded there.
+    """`GET /ping`, `POST /invocations` of one model, and `/models` for endpoints of several (`multi_model`).
 
     Args:
         api: answers what is rewritten.
         model: the model `/invocations` is about.
+        model_root: the directory below which requests may load models.
     """
 
-    needs_raw_headers = False
-
-    def __init__(self, server: ServerApi, api: Api, model: str) -> None:
+    def __init__(self, server: ServerApi, api: Api, model: str, model_root: Path) -> None:
         self._server = server
         self._api = api
-        self._target = _infer_target(model)
+        self._model = model
+        self._several = MultiModel(server, model_root, api.refusal, self._infer)
         self.needs_raw_headers = api.needs_raw_headers
 
     def dispatch(self, request: HttpRequest) -> Outcome:
@@ -64,15 +63,12 @@ class SageMaker:
         if path == b"/ping":
             return _health(self._server) if request.method == b"GET" else _WRONG_METHOD
         if path == b"/invocations":
-            if request.method != b"POST":
-                return _WRONG_METHOD
-            outcome = self._api.dispatch(_rewritten(request, self._target, _SAGEMAKER_BINARY))
-            return mapped(outcome, _sagemaker_reply)
-        if path == b"/models" and request.method == b"GET":
-            return json_reply({"models": []})
-        if path == b"/models" and request.method == b"POST":
-            return error_reply(501, "endpoints of several models are not offered; serve one model repository instead")
-        return empty_reply(404) if path.startswith(b"/models") else _NO_SUCH_PATH
+            return self._infer(request, self._model) if request.method == b"POST" else _WRONG_METHOD
+        return self._several.dispatch(request, path.decode("latin-1")) or _NO_SUCH_PATH
+
+    def _infer(self, request: HttpRequest, model: str) -> Outcome:
+        outcome = self._api.dispatch(_rewritten(request, _infer_target(model), _SAGEMAKER_BINARY))
+        return mapped(outcome, _sagemaker_reply)
 
     def failure(self, error: BaseException) -> Reply:
         return failure_reply(error)

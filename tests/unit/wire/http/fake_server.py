@@ -23,7 +23,7 @@ from conch.core.api import (
 from conch.core.queue import RequestFuture
 from conch.core.tensor_bytes import check_tensor_bytes
 from conch.core.tracing import Tracing
-from conch.errors import ConchError, InvalidArgumentError, NotFoundError, UnsupportedError
+from conch.errors import AlreadyExistsError, ConchError, InvalidArgumentError, NotFoundError, UnsupportedError
 from conch.inference import InferRequest, InferResponse
 from conch.tensor import DataType, Tensor
 from conch.tensor.datatype import DATATYPE_BY_CONFIG_NAME
@@ -110,6 +110,7 @@ class FakeServer:
         self.cancelled = 0
         self.answer_with: tuple[Tensor, ...] | None = None
         self.calls: list[tuple[object, ...]] = []
+        self.repositories: set[str] = set()
         self.is_server_ready = True
         self.index = [
             ModelIndexEntry("a", "1", "READY"),
@@ -153,6 +154,9 @@ class FakeServer:
 
     def is_model_ready(self, name: str, version: str) -> bool:
         return name in self.models and version in ("", "1")
+
+    async def check_model_ready(self, name: str, version: str) -> bool:
+        return self.is_model_ready(name, version)
 
     def metadata(self) -> ServerMetadata:
         return ServerMetadata("triton", "2.51.0", ("classification", "statistics"))
@@ -218,6 +222,16 @@ class FakeServer:
 
     async def unload_model(self, name: str, unload_dependents: bool) -> None:
         self.calls.append(("unload", name, unload_dependents))
+
+    async def register_repository(self, location: str, names: Mapping[str, str]) -> None:
+        self.calls.append(("register", location, dict(names)))
+        if location in self.repositories:
+            raise AlreadyExistsError(f"model repository '{location}' has already been registered")
+        self.repositories.add(location)
+
+    async def unregister_repository(self, location: str) -> None:
+        self.calls.append(("unregister", location))
+        self.repositories.remove(location)
 
     def repository_index(self, ready: bool) -> Sequence[ModelIndexEntry]:
         return [entry for entry in self.index if entry.state == "READY" or not ready]
