@@ -8,7 +8,14 @@ from pathlib import Path
 
 import msgspec
 
-from conch.deploy.export.onnx import EXPORTERS, SCRIPT_NEWEST_OPSET, OnnxFile, OnnxRuntimeRunner, write_onnx
+from conch.deploy.export.onnx import (
+    EXPORTERS,
+    SCRIPT_NEWEST_OPSET,
+    OnnxFile,
+    OnnxRuntimeRunner,
+    read_versions,
+    write_onnx,
+)
 from conch.deploy.export.openvino import OpenVinoRunner, newest_opset, write_openvino
 from conch.deploy.export.options import ExportOptions, Rejection
 from conch.deploy.export.prove import Arrays, Difference, Runner, one_line, prove, worst
@@ -203,11 +210,26 @@ def _onnxruntime(job: Job, source: OnnxFile, dtype: str) -> Candidate:
             source = quantize_onnx(source, job.scratch / "onnxruntime-int8")
         elif dtype == "float16":
             source = halve_onnx(source, job.scratch / "onnxruntime-fp16")
+        _check_versions(job, source)
         runner = OnnxRuntimeRunner(source.path, job.threads, job.options.device)
+    except Rejected:
+        raise
     except Exception as error:
         raise Rejected("onnxruntime", "failed", one_line(error)) from error
     proof = _proved(job, runner, "onnxruntime", dtype)
     return Candidate("onnxruntime", "onnxruntime_onnx", source.path.parent, runner, proof, source.opset)
+
+
+def _check_versions(job: Job, source: OnnxFile) -> None:
+    """Refuse a file that the target would not load: what makes weights smaller may write a newer one."""
+    ir, opset = read_versions(source.path)
+    limit = job.options.opset or job.target.opset
+    if ir > job.target.ir or opset > limit:
+        reason = (
+            f"the file has IR version {ir} and opset {opset}; Triton {job.target.release} loads up to IR version "
+            f"{job.target.ir} and opset {limit}"
+        )
+        raise Rejected("onnxruntime", "refused", reason)
 
 
 def _openvino(job: Job, source: OnnxFile, dtype: str) -> Candidate:

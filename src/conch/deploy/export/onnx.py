@@ -131,6 +131,12 @@ def save(model: Any, path: Path) -> bool:
     return external
 
 
+def read_versions(path: Path) -> tuple[int, int]:
+    """The version of a file's format (IR), and its newest ONNX operators (opset)."""
+    model = require("onnx").load(str(path), load_external_data=False)
+    return int(model.ir_version), max(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
+
+
 def _name_dimensions(value: Any, spec: TensorSpec, symbols: Mapping[int, str]) -> None:
     """Write the dimensions the network promises: exporters invent names, and sizes for what varies."""
     shape = value.type.tensor_type.shape

@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from conch.deploy.export import BACKENDS, CannotExport, Exported, ExportOptions, attempts, candidates, export_best
-from conch.deploy.export.onnx import OnnxRuntimeRunner
+from conch.deploy.export.onnx import OnnxRuntimeRunner, read_versions
 from conch.deploy.export.prove import expected_outputs, prove, worst
+from conch.deploy.export.target import RELEASES, parse_target
 from conch.errors import InvalidArgumentError
 from tests.unit.deploy.export.networks import (
     BakesSequence,
@@ -213,6 +215,26 @@ def test_a_target_keeps_to_onnx_runtime_unless_another_engine_is_asked_for(tmp_p
     assert exported.rejected[1].reason.endswith("ask for it with --backend pytorch")
     asked = export(tmp_path / "asked", "pytorch", target="triton:24.10")
     assert "loads in Triton 24.10 cannot be told" in asked.notes[0]
+
+
+@pytest.mark.parametrize("release", [row[0] for row in RELEASES])
+@pytest.mark.parametrize("weights", [{}, {"dtype": "fp16"}, {"quantize": "int8"}], ids=["fp32", "fp16", "int8"])
+def test_files_have_the_versions_that_their_target_loads(release: str, weights: dict[str, Any], tmp_path: Path) -> None:
+    target = parse_target(f"triton:{release}")
+    exported = export(tmp_path, "onnxruntime", target=f"triton:{release}", **weights)
+    ir, opset = read_versions(tmp_path / "model.onnx")
+    assert opset == exported.opset
+    assert (ir <= target.ir, opset <= target.opset) == (True, True)
+    model = onnx.load(str(tmp_path / "model.onnx"))
+    assert {each.domain for each in model.opset_import if each.version > 1} <= {"", "ai.onnx"}
+
+
+def test_file_that_a_target_does_not_load_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What makes weights smaller may write a newer format than it was given."""
+    monkeypatch.setattr(attempts, "read_versions", lambda path: (12, 17))
+    error = refusal(tmp_path, "onnxruntime", None, quantize="int8", target="triton:23.12")
+    assert "has IR version 12 and opset 17; Triton 23.12 loads up to IR version 9 and opset 19" in str(error)
+    assert [each.kind for each in error.rejected] == ["refused"]
 
 
 def test_openvino_operators_that_a_target_does_not_load_are_refused(
