@@ -10,11 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from conch.deploy.export import BACKENDS, ExportOptions
 from conch.deploy.family import Family
 from conch.deploy.next_steps import curl_command, infer_command, serve_command
 from conch.deploy.plan import Choices
-from conch.deploy.run import Order, Written, accuracy, build, check, make
+from conch.deploy.run import Order, Written, accuracy, build, check, make, notes
 from conch.deploy.tasks import TASKS
 from conch.deploy.verify import Verification, table
 from conch.errors import ConchError, InvalidArgumentError
@@ -295,7 +297,8 @@ def _engines(written: Written) -> list[dict[str, Any]]:
             "opset": each.opset,
             "times_ms": dict(each.times_ms),
             "rejected": {rejection.backend: rejection.reason for rejection in each.rejected},
-            "notes": [*accuracy(each), *each.notes],
+            "accuracy": None if (found := accuracy(each)) is None else msgspec.structs.asdict(found),
+            "notes": notes(each),
         }
         for part, each in exported.items()
     ]

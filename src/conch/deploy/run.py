@@ -28,6 +28,7 @@ from conch.deploy.split.subject import Subject
 from conch.deploy.tasks import Task, find_task
 from conch.deploy.verify import Cases, Verification, make_cases, verify
 from conch.deploy.verify_parts import InferModel, PartCases, make_part_cases, rows_of_requests, verify_parts
+from conch.errors import InvalidArgumentError
 
 #: Loads a model of a repository, and the models it is made of, for as long as the context lasts.
 OpenModels = Callable[[Path, str], AbstractAsyncContextManager[InferModel]]
@@ -207,6 +208,7 @@ def _build_ensemble(
     cases = make_cases(plan, truth, dtype)
     subject = Subject(plan, truth.pipe, checkpoint, order.postprocess != "python")
     parts = split(subject)
+    _check_heeded(plan, parts, options)
     part_cases = make_part_cases(parts, subject.network, truth, cases.samples)
     try:
         exported = _export(plan, parts, options, family, say, watch)
@@ -230,6 +232,18 @@ def _build_ensemble(
     return Written(plan, checkpoint, order.repository / plan.name, family, cases, ensemble)
 
 
+def _check_heeded(plan: Plan, parts: Split, options: ExportOptions) -> None:
+    """Refuse options that would change an exported network where there is none."""
+    if any(isinstance(part, CorePart) for part in parts.parts):
+        return
+    asked = {"--quantize": options.quantize, "--opset": options.opset}
+    if unheeded := [f"{flag} {value}" for flag, value in asked.items() if value]:
+        raise InvalidArgumentError(
+            f"{' '.join(unheeded)}: no network of '{plan.source}' is exported, since it generates token by token with "
+            f"torch; leave {'it' if len(unheeded) == 1 else 'them'} out, or choose --dtype"
+        )
+
+
 def _is_wrong(error: CannotExport) -> bool:
     """Whether an engine did run the exported network, and answered otherwise."""
     return any(each.kind == "wrong" for each in error.rejected)
@@ -251,21 +265,41 @@ def _export(
         found = export_best(part.network, family.version(model_name(plan, part)), stage, say, step)
         times = ", ".join(f"{name} {milliseconds:.2f} ms" for name, milliseconds in found.times_ms.items())
         say(f"{part.suffix}: {found.backend} {found.dtype}" + (f" ({times})" if times else ""))
-        for note in (*accuracy(found), *found.notes):
+        for note in notes(found):
             say(f"{part.suffix}: {note}")
         exported[part.suffix] = found
     return exported
 
 
-def accuracy(exported: Exported) -> list[str]:
-    """How far a network of fewer bits is from FP32, a line; nothing for FP32."""
+class Accuracy(msgspec.Struct, frozen=True):
+    """How far a network of fewer bits is from FP32 on the samples that prove it.
+
+    Attributes:
+        largest_difference: relative to the largest value of the output.
+        smallest_cosine: between an output and that of FP32.
+    """
+
+    largest_difference: float
+    smallest_cosine: float
+
+
+def accuracy(exported: Exported) -> Accuracy | None:
+    """None for FP32, which has to be equal."""
     if exported.dtype == "float32" or not exported.proof:
-        return []
-    largest = max(each.difference for each in exported.proof)
-    cosine = min(each.cosine for each in exported.proof)
-    return [
-        f"{exported.dtype} against float32: largest relative difference {largest:.2g}, smallest cosine {cosine:.4f}"
-    ]
+        return None
+    return Accuracy(
+        max(each.difference for each in exported.proof),
+        min(each.cosine for each in exported.proof),
+    )
+
+
+def notes(exported: Exported) -> list[str]:
+    """What whoever deploys should know of an export, a line each."""
+    found = accuracy(exported)
+    if found is None:
+        return list(exported.notes)
+    text = f"largest relative difference {found.largest_difference:.2g}, smallest cosine {found.smallest_cosine:.4f}"
+    return [f"{exported.dtype} against float32: {text}", *exported.notes]
 
 
 def _copying(watch: Watch) -> Callable[[Path, int, int], None]:
@@ -284,4 +318,17 @@ def _name(checkpoint: Checkpoint, order: Order) -> str:
     return default_name(local.resolve().name if local.is_dir() else checkpoint.source)
 
 
-__all__ = ["OpenModels", "Order", "Planned", "Task", "Written", "accuracy", "build", "check", "make", "write"]
+__all__ = [
+    "Accuracy",
+    "OpenModels",
+    "Order",
+    "Planned",
+    "Task",
+    "Written",
+    "accuracy",
+    "build",
+    "check",
+    "make",
+    "notes",
+    "write",
+]

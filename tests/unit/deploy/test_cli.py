@@ -137,7 +137,56 @@ def test_ensemble_is_written_verified_and_reported(
     assert [(each["part"], each["backend"], each["dtype"]) for each in report["engines"]] == [
         ("core", "onnxruntime", "float32")
     ]
+    assert report["engines"][0]["accuracy"] is None
+    assert report["notes"] == []
     assert {row["stage"] for row in report["differences"]} == {"preprocess", "core", ""}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("backend", "package"), [("onnxruntime", "onnxruntime"), ("openvino", "nncf")])
+def test_int8_is_deployed_served_and_verified_and_its_accuracy_is_told(
+    backend: str,
+    package: str,
+    checkpoint_of: Callable[[str], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip(package)
+    assert ensemble(checkpoint_of, tmp_path, "--json", "--backend", backend, "--quantize", "int8") == 0
+    shown = capsys.readouterr()
+    report = json.loads(shown.out)
+    assert (report["approach"], report["verified"]) == ("ensemble", True)
+    (engine,) = report["engines"]
+    assert (engine["backend"], engine["dtype"]) == (backend, "int8")
+    accuracy = engine["accuracy"]
+    assert 0 < accuracy["largest_difference"] < 0.5
+    assert 0.9 < accuracy["smallest_cosine"] <= 1
+    line = f"core: int8 against float32: largest relative difference {accuracy['largest_difference']:.2g}, smallest"
+    assert line in shown.err
+
+
+def test_formats_that_no_engine_makes_are_the_reason_for_approach_1(
+    checkpoint_of: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, text in (
+        (("--dtype", "bf16"), "--dtype bf16 is made for pytorch only: ask for it with --backend pytorch"),
+        (("--backend", "pytorch", "--quantize", "int8"), "--quantize int8 is made for onnxruntime and openvino only"),
+    ):
+        assert ensemble(checkpoint_of, tmp_path, "--no-verify", "--force", "--json", *arguments) == deploy.FELL_BACK
+        report = json.loads(capsys.readouterr().out)
+        assert report["approach"] == "pipeline"
+        assert text in report["reason"]
+        assert "\n" not in report["reason"]
+
+
+def test_options_of_exported_networks_are_refused_where_there_is_none(
+    checkpoint_of: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = str(checkpoint_of("text-generation"))
+    for arguments in (("--quantize", "int8"), ("--opset", "17")):
+        assert run(checkpoint, "--model-repository", str(tmp_path), *ENSEMBLE, *arguments) == 1
+        assert f"{' '.join(arguments)}: no network of" in capsys.readouterr().err
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_split_is_deployed_by_approach_1_and_says_so(

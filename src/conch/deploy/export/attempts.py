@@ -144,7 +144,7 @@ def try_openvino(job: Job, sources: OnnxSources) -> Candidate:
 def try_pytorch(job: Job, sources: OnnxSources) -> Candidate:
     """Raises `Rejected`."""
     if job.dtype == "int8":
-        raise Rejected("pytorch", "refused", "int8 is made for onnxruntime and openvino only")
+        raise Rejected("pytorch", "refused", "--quantize int8 is made for onnxruntime and openvino only")
     _refuse_unless_asked_for(job, "pytorch")
     network, outputs = job.network, tuple(spec.name for spec in job.network.outputs)
     try:
@@ -177,7 +177,7 @@ def _from_onnx(
 ) -> Candidate:
     """A candidate from the first ONNX file that is equal. FP32 is proved first, whatever its weights become."""
     if job.dtype == "bfloat16":
-        raise Rejected(backend, "refused", "bf16 is made for pytorch only")
+        raise Rejected(backend, "refused", "--dtype bf16 is made for pytorch only: ask for it with --backend pytorch")
     if kind := sources.exhausted:
         raise Rejected(backend, kind, "it starts from the same ONNX files")
     reasons: list[Rejected] = []

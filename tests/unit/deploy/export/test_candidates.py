@@ -182,6 +182,9 @@ def test_bf16_is_made_for_pytorch_only(tmp_path: Path) -> None:
         ("onnxruntime", "refused"),
         ("openvino", "refused"),
     ]
+    assert {each.reason for each in exported.rejected} == {
+        "--dtype bf16 is made for pytorch only: ask for it with --backend pytorch"
+    }
 
 
 def test_int8_reports_its_accuracy_and_its_file_is_the_proved_one(tmp_path: Path) -> None:
