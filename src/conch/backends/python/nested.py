@@ -126,10 +126,8 @@ class NestedRequests:
             if large is not None:
                 write(large.segment, large.places, large.data)
                 place = (large.segment.offset, len(large.segment))
-        self._channel.send((number, final, protocol.OK, wire, place, self._inputs.lent.retire()))
-        released = self._outputs.take_released()
-        if released:
-            self._channel.send((protocol.RELEASED, released))
+        retired, released = self._inputs.lent.retire(), self._outputs.take_released()
+        self._channel.send((number, final, protocol.OK, wire, place, retired, released))
 
     def _give_up(self, number: int) -> None:
         give_up = self._running.pop(number, None)

@@ -177,6 +177,18 @@ def test_large_tensors_go_through_shared_memory_both_ways(workshop: Workshop) ->
     run(body())
 
 
+def test_answers_that_nobody_reads_leave_no_memory_behind(workshop: Workshop) -> None:
+    async def body() -> None:
+        async with evaluator(workshop, StandIn()) as evaluate:
+            for _ in range(20):
+                first = "next(request_to('count', np.ones((4, 100_000))).exec(decoupled=True))"
+                assert await evaluate(f"told({first})[0][0][0]") == "1.0"
+            assert evaluate.instance._process is not None
+            assert os.fstat(evaluate.instance._process.inputs).st_size < 24 << 20
+
+    run(body())
+
+
 def test_models_are_loaded_unloaded_and_asked_for(workshop: Workshop) -> None:
     async def body() -> None:
         models = StandIn()

@@ -34,6 +34,10 @@ class ReaderArena:
         self._viewed[id(reference)] = reference, offset
         return array
 
+    def release(self, offset: int) -> None:
+        """Release a segment that nobody here has looked at."""
+        self._released.append(offset)
+
     def take_released(self) -> tuple[int, ...]:
         """Segments released since the last call."""
         if not self._released:

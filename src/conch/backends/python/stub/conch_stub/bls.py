@@ -30,6 +30,17 @@ class Caller:
     def __init__(self, inputs: int, pool: SegmentPool) -> None:
         self._arena = ReaderArena(inputs)
         self._pool = pool
+        server().on_unwanted = self._let_go
+
+    def _let_go(self, answer: tuple[Any, ...]) -> None:
+        """Release the memory of an answer whose request was given up before it was read."""
+        if answer[2] == FAILED:
+            return
+        _, _, _, _, place, retired, _ = answer
+        if retired:
+            self._arena.retire(retired)
+        if place is not None:
+            self._arena.release(place[0])
 
     def send(self, request: Any, decoupled: bool) -> Answers:
         """Send a request to the model it names."""
@@ -56,7 +67,7 @@ class Caller:
         """The InferenceResponse of an answer."""
         if answer[2] == FAILED:
             return requests.InferenceResponse(error=TritonError(answer[3], ErrorCode.INTERNAL))
-        _, _, _, wire, place, retired = answer
+        _, _, _, wire, place, retired, _ = answer
         if retired:
             self._arena.retire(retired)
         if wire is None:
@@ -117,8 +128,8 @@ async def _answer(caller: Caller, answers: Answers, decoupled: bool) -> Any:
 
 
 def _give_up(answers: Answers) -> None:
+    server().forget(answers)
     if not answers.complete:
-        server().forget(answers)
         server().tell(GIVE_UP, answers.number)
 
 

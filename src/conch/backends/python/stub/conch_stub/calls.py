@@ -18,6 +18,9 @@ from .protocol import FAILED, RELEASED, FrameReader, encode
 
 _READ_BYTES = 1 << 16
 
+#: Where in an answer to INFER the output segments are that the server looks at no more.
+_RELEASED_SEGMENTS = 6
+
 
 class Answers:
     """What comes back to one call.
@@ -60,6 +63,8 @@ class ServerCalls:
         self._reader = FrameReader(self._take)
         #: Takes the output segments that the server looks at no more.
         self.on_released: Callable[[tuple[int, ...]], None] = lambda offsets: None
+        #: Takes the answers to INFER that nobody reads.
+        self.on_unwanted: Callable[[tuple[Any, ...]], None] = lambda answer: None
 
     def tell(self, *call: Any) -> None:
         """A call without an answer. Silent once the server is gone: the process is about to end."""
@@ -171,9 +176,11 @@ class ServerCalls:
             self._lock.release()
 
     def forget(self, answers: Answers) -> None:
-        """Nobody will wait for the rest of the answers."""
+        """Nobody will read the rest of the answers."""
         with self._lock:
             self._waiting.pop(answers.number, None)
+            while answers.arrived:
+                self.on_unwanted(answers.arrived.popleft())
 
     def _watch(self, loop: Any) -> None:
         with self._lock:
@@ -215,8 +222,11 @@ class ServerCalls:
         if message[0] == RELEASED:
             self.on_released(message[1])
             return
+        if len(message) > _RELEASED_SEGMENTS and message[_RELEASED_SEGMENTS]:
+            self.on_released(message[_RELEASED_SEGMENTS])
         answers = self._waiting.get(message[0])
         if answers is None:
+            self.on_unwanted(message)
             return
         if message[1]:
             answers.complete = True

@@ -50,7 +50,7 @@ LOG, METRIC_ADD, METRIC_SET, METRIC_OBSERVE, RESPONSE, EXECUTION_FAILED, GIVE_UP
 
 #: Calls with answers; the number the child gave the call follows the kind. The parent answers (number, True, OK, value)
 #: or (number, True, FAILED, message), and to INFER any number of (number, final, OK, response, input segment or None,
-#: retired input segments), where the response may be None in the last one.
+#: retired input segments, released output segments), where the response may be None in the last one.
 #:
 #:     (CANCELLED, number, execution, position)
 #:     (INFER, number, request, model name, model version, decoupled, released input segments, execution and position of
