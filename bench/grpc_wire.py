@@ -49,6 +49,9 @@ class IdentityServer:
     def is_model_ready(self, name: str, version: str) -> bool:
         return True
 
+    async def check_model_ready(self, name: str, version: str) -> bool:
+        return self.is_model_ready(name, version)
+
     def metadata(self) -> ServerMetadata:
         return ServerMetadata("identity", "1", ())
 

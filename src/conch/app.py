@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from conch import __version__
+from conch.backend_api import ReadinessBackend
 from conch.backends.registry import BackendRegistry
 from conch.config.cache_options import CacheOptions, LocalCacheOptions
 from conch.config.serve_options import ServeOptions
@@ -30,6 +31,7 @@ from conch.core.lifecycle import Lifecycle
 from conch.core.loading import Loader, LoadOptions
 from conch.core.log_settings import LogControl
 from conch.core.metrics import CustomMetrics
+from conch.core.model import Model
 from conch.core.model_access import ModelAccess
 from conch.core.repository import Repository
 from conch.core.server import EXTENSIONS, InferenceServer
@@ -213,9 +215,20 @@ def build_server(
         strict_readiness=options.strict_readiness,
         cache=cache,
         tracing=build_tracing(options.trace_config),
+        ask_readiness=functools.partial(ask_readiness, registry),
     )
     models.connect(server)
     return server
+
+
+async def ask_readiness(registry: BackendRegistry, model: Model) -> bool:
+    """Whether the model itself says that it is ready; those of backends without such a question are."""
+    if not model.config.backend:  # an ensemble
+        return True
+    backend = registry.find(model.config.backend)
+    if not isinstance(backend, ReadinessBackend):
+        return True
+    return await backend.is_ready(model.directory, model.version)
 
 
 def backend_directory(options: ServeOptions) -> Path | None:

@@ -224,6 +224,15 @@ class StreamingInstance(Instance, Protocol):
         ...
 
 
+@runtime_checkable
+class ReadinessBackend(Protocol):
+    """A backend whose models may say whether they are ready."""
+
+    async def is_ready(self, directory: Path, version: int) -> bool:
+        """Whether all instances of that version of the model in that directory say so."""
+        ...
+
+
 class Backend(Protocol):
     """One engine. Constructed once with no arguments; imports its heavy library only when a model is loaded."""
 

@@ -100,6 +100,11 @@ class Model:
         return future
 
     @property
+    def directory(self) -> Path:
+        """Where its files lie."""
+        return self._directory
+
+    @property
     def identifier(self) -> str:
         """What the server keeps it under."""
         return identifier(self.namespace, self.config.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import weakref
 from pathlib import Path
 
 from conch.backend_api import Instance, InstanceSpec, ModelSource
@@ -36,6 +37,7 @@ class PythonBackend:
         self.runtime = runtime
         self._spares: dict[tuple[str, int], StubProcess] = {}
         self._endings: set[asyncio.Task[None]] = set()
+        self._instances: dict[tuple[Path, int], weakref.WeakSet[PythonInstance]] = {}
 
     async def complete_config(self, source: ModelSource, config: ModelConfig) -> ModelConfig:
         """The configuration as the model's `auto_complete_config` leaves it."""
@@ -63,7 +65,14 @@ class PythonBackend:
         instance = PythonInstance(spec, launch, timeouts)
         process = self._take(spec.source, launch) or StubProcess(launch, spec.source.name)
         await instance.start(process)
+        version = (spec.source.directory, spec.source.version)
+        self._instances.setdefault(version, weakref.WeakSet()).add(instance)
         return instance
+
+    async def is_ready(self, directory: Path, version: int) -> bool:
+        """Whether all instances of that version of a model say so."""
+        instances = [each for each in self._instances.get((directory, version), ()) if not each.closed]
+        return all(await asyncio.gather(*(instance.is_ready() for instance in instances)))
 
     async def close(self) -> None:
         """End processes that were kept for an instance that never came."""

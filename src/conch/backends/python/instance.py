@@ -31,7 +31,11 @@ _LOOP_COPY_BYTES = 8 << 20
 
 
 class PythonInstance:
-    """One `TritonPythonModel` in a process of its own."""
+    """One `TritonPythonModel` in a process of its own.
+
+    Attributes:
+        closed: whether it was closed for good.
+    """
 
     def __init__(self, spec: InstanceSpec, launch: Launch, timeouts: Timeouts) -> None:
         self._spec = spec
@@ -39,7 +43,7 @@ class PythonInstance:
         self._timeouts = timeouts
         self._loop = asyncio.get_running_loop()
         self._process: StubProcess | None = None
-        self._closed = False
+        self.closed = False
         self._tell_idle_death: Callable[[ConchError], None] = lambda error: None
         self._replies = Replies()
         self._unnumbered: Sequence[InferRequest] = ()
@@ -64,7 +68,7 @@ class PythonInstance:
         outputs = tuple(output.name for output in self._spec.config.output)
         message = (protocol.INITIALIZE, self._arguments(), outputs, self._spec.config.decoupled)
         try:
-            await process.request(message, self._timeouts.initialize_s, "initialize()")
+            process.readiness.wanted = await process.request(message, self._timeouts.initialize_s, "initialize()")
         except BaseException:
             process.kill()
             await process.close(0)
@@ -134,9 +138,14 @@ class PythonInstance:
         """See the port."""
         self._tell_idle_death = callback
 
+    async def is_ready(self) -> bool:
+        """Whether the model says so; one without an `is_ready` is."""
+        process = self._process
+        return process is not None and process.alive and await process.readiness.ask(self._timeouts.readiness_s)
+
     async def restart(self) -> None:
         """Start another process in place of the dead one."""
-        if self._closed:
+        if self.closed:
             raise InstanceDiedError(f"instance '{self._spec.name}' is closed")
         if self._process is not None:
             await self._process.close(0)
@@ -144,7 +153,7 @@ class PythonInstance:
 
     async def close(self) -> None:
         """Finalize the model and end its process."""
-        self._closed = True
+        self.closed = True
         if self._process is not None:
             await self._process.close(self._timeouts.finalize_s)
 

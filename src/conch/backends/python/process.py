@@ -18,6 +18,7 @@ from conch.backends.python.calls import ModelCalls
 from conch.backends.python.channel import Channel
 from conch.backends.python.environment import Launch
 from conch.backends.python.output_lines import OutputLines
+from conch.backends.python.readiness import ReadinessChecks
 from conch.backends.python.stub.conch_stub import protocol
 from conch.backends.python.stub.conch_stub.memory import create_file
 from conch.errors import BackendError, Code, ConchError, InstanceDiedError, InternalError
@@ -45,6 +46,7 @@ class StubProcess:
         launch: how it was started.
         calls: the model's own calls.
         calls_channel: the socket they come through.
+        readiness: asks the model whether it is ready.
         on_gone: called once when it has ended, however that came.
         inputs, outputs: descriptors of the shared memory files, open as long as the process lives.
     """
@@ -60,14 +62,15 @@ class StubProcess:
         self._vanished = False
         control, child_control = socket.socketpair()
         calls, child_calls = socket.socketpair()
+        checks, child_checks = socket.socketpair()
         output, child_output = os.pipe()
         self.inputs = create_file("conch-inputs")
         self.outputs = create_file("conch-outputs")
-        inherited = [child_control.fileno(), child_calls.fileno(), self.inputs, self.outputs]
+        inherited = [child_control.fileno(), child_calls.fileno(), child_checks.fileno(), self.inputs, self.outputs]
         try:
             self._process = _spawn(launch, inherited, child_output)
         except OSError as error:
-            for end in (control, calls):
+            for end in (control, calls, checks):
                 end.close()
             for descriptor in (output, self.inputs, self.outputs):
                 os.close(descriptor)
@@ -75,10 +78,12 @@ class StubProcess:
         finally:
             child_control.close()
             child_calls.close()
+            child_checks.close()
             os.close(child_output)
         self._control = Channel(control, self._answered, self._disconnected)
         self.calls_channel = Channel(calls, self._called, lambda: None)
         self.calls = ModelCalls(logging.getLogger(f"conch.model.{model_name}"), model_name, self.calls_channel.send)
+        self.readiness = ReadinessChecks(checks, lambda: self.calls.name)
         self._output = OutputLines(output, self.calls.log_output)
         self._watch = _ExitWatch(self._process, self._on_exit)
         #: Called once when it dies while nobody waits for an answer.
@@ -213,6 +218,7 @@ class StubProcess:
         self._output.close()
         self._control.close()
         self.calls_channel.close()
+        self.readiness.close()
         os.close(self.inputs)
         os.close(self.outputs)
         if self._vanished or not self._closing:

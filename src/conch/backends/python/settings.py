@@ -17,11 +17,13 @@ class Timeouts(msgspec.Struct, frozen=True):
         initialize_s: to be imported, to complete its configuration, and to initialize: each.
         execute_s: to execute a batch; 0 for as long as it likes.
         finalize_s: to finalize.
+        readiness_s: to say whether it is ready.
     """
 
     initialize_s: float = 600.0
     execute_s: float = 0.0
     finalize_s: float = 30.0
+    readiness_s: float = 5.0
 
 
 def read_timeouts(settings: Mapping[str, str], config: ModelConfig) -> Timeouts:
@@ -40,6 +42,7 @@ def read_timeouts(settings: Mapping[str, str], config: ModelConfig) -> Timeouts:
         initialize_s=_seconds(settings, "stub-timeout-seconds", defaults.initialize_s),
         execute_s=execute_s,
         finalize_s=_seconds(settings, "finalize-timeout-seconds", defaults.finalize_s),
+        readiness_s=_seconds(settings, "readiness-timeout-seconds", defaults.readiness_s),
     )
 
 

@@ -38,8 +38,8 @@ class Queries:
     def _server_ready(self, request: Any) -> Any:
         return pb.ServerReadyResponse(ready=self._server.is_ready())
 
-    def _model_ready(self, request: Any) -> Any:
-        return pb.ModelReadyResponse(ready=self._server.is_model_ready(request.name, request.version))
+    async def _model_ready(self, request: Any) -> Any:
+        return pb.ModelReadyResponse(ready=await self._server.check_model_ready(request.name, request.version))
 
     def _server_metadata(self, request: Any) -> Any:
         metadata = self._server.metadata()

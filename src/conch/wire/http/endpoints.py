@@ -67,10 +67,11 @@ class Endpoints:
     def ready(self, request: HttpRequest, route: Route) -> Reply:
         return empty_reply(200 if self._server.is_ready() else 400)
 
-    def model_ready(self, request: HttpRequest, route: Route) -> Reply:
-        if self._server.is_model_ready(route.model, route.version):
-            return empty_reply()
-        return error_reply(400, "Model version not ready")
+    def model_ready(self, request: HttpRequest, route: Route) -> Outcome:
+        return Pending(
+            self._server.check_model_ready(route.model, route.version),
+            lambda ready: empty_reply() if ready else error_reply(400, "Model version not ready"),
+        )
 
     def server_metadata(self, request: HttpRequest, route: Route) -> Reply:
         metadata = self._server.metadata()

@@ -60,6 +60,9 @@ class FakeServer:
     def is_model_ready(self, name: str, version: str) -> bool:
         return name == "echo" and version in ("", "1")
 
+    async def check_model_ready(self, name: str, version: str) -> bool:
+        return self.is_model_ready(name, version)
+
     def metadata(self) -> ServerMetadata:
         return ServerMetadata("conch", "0.1", ("classification", "sequence"))
 

@@ -26,7 +26,8 @@ class Failure(Exception):
 class ModelHost:
     """Holds the model and answers the server's messages, one by one."""
 
-    def __init__(self, version_directory: str, code: str, inputs: int, outputs: int) -> None:
+    def __init__(self, version_directory: str, code: str, checks: socket.socket, inputs: int, outputs: int) -> None:
+        self._checks = checks
         self._version_directory = version_directory
         self._code = code
         self._descriptors = inputs, outputs
@@ -47,7 +48,7 @@ class ModelHost:
                 return (protocol.OK, self._complete(message[1]))
             if kind == protocol.INITIALIZE:
                 self._initialize(*message[1:])
-                return (protocol.OK, None)
+                return (protocol.OK, hasattr(self._model, "is_ready"))
             self._finalize()
             return (protocol.OK, None)
         except Failure as failure:
@@ -99,7 +100,7 @@ class ModelHost:
 
     def _initialize(self, args: dict[str, str], output_names: tuple[str, ...], decoupled: bool) -> None:
         self._import_model()
-        from . import bls, calls
+        from . import bls, calls, readiness
         from .execution import Executor
         from .memory import SegmentFile, SegmentPool
         from .request import InferenceRequest
@@ -115,6 +116,8 @@ class ModelHost:
             initialize(args)
         self._model = model
         bls.allow(bls.Caller(inputs, pool))
+        if hasattr(model, "is_ready"):
+            readiness.answer_checks(self._checks, model)
 
     def _finalize(self) -> None:
         from . import bls
@@ -184,13 +187,13 @@ def _serve(control: socket.socket, host: ModelHost) -> None:
 
 
 def run() -> None:
-    """Entry point. Arguments: the parent's pid, descriptors (control, calls, inputs, outputs), version directory, the file
-    of the model's class, and the directories it may import from."""
-    parent, control_fd, calls_fd, inputs, outputs = (int(argument) for argument in sys.argv[1:6])
-    version_directory, code, *import_paths = sys.argv[6:]
+    """Entry point. Arguments: the parent's pid, descriptors (control, calls, checks, inputs, outputs), the directory of the
+    version, the file of the model's class, and the directories it may import from."""
+    parent, control_fd, calls_fd, checks_fd, inputs, outputs = (int(argument) for argument in sys.argv[1:7])
+    version_directory, code, *import_paths = sys.argv[7:]
     _die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
-    for descriptor in (control_fd, calls_fd, inputs, outputs):
+    for descriptor in (control_fd, calls_fd, checks_fd, inputs, outputs):
         os.set_inheritable(descriptor, False)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     sys.argv = [""]
@@ -200,7 +203,7 @@ def run() -> None:
 
     control = socket.socket(fileno=control_fd)
     calls.connect(socket.socket(fileno=calls_fd))
-    host = ModelHost(version_directory, code, inputs, outputs)
+    host = ModelHost(version_directory, code, socket.socket(fileno=checks_fd), inputs, outputs)
     with contextlib.suppress(ConnectionError):  # a server that was killed
         _serve(control, host)
     # The interpreter now ends as any other, with the model's atexit functions; threads it left may not hold it up.

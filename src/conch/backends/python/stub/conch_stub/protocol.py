@@ -1,8 +1,9 @@
 """What parent and child say to each other, and how it is framed.
 
-Two stream sockets join them. On `control` the parent asks and the child answers, one message each way at a time. On
+Three stream sockets join them. On `control` the parent asks and the child answers, one message each way at a time. On
 `calls` the child speaks first, from any thread: log lines, metrics, responses that a model sends by itself, requests
-to other models.
+to other models. On `checks` the parent asks, with an empty message, whether the model is ready, and the child answers
+(ready, what is wrong or "").
 
 A message is a plain tuple in `marshal` format 4 behind a 4-byte little-endian length. marshal is the fastest codec in
 the standard library (0.2 us a small request each way; half of pickle's time), holds data only, copies any buffer
@@ -14,7 +15,7 @@ Requests of the parent (first item) and their answers:
 
     (IMPORT,)                           -> (OK, None)
     (COMPLETE, config JSON)             -> (OK, completed config JSON, or None where the model completes nothing)
-    (INITIALIZE, args, output names, decoupled) -> (OK, None)
+    (INITIALIZE, args, output names, decoupled) -> (OK, whether the model has `is_ready`)
     (EXECUTE, requests, input segment or None, released output segments, number of the execution or -1)
                                         -> (OK, responses, inputs kept, retired output segments, start ns, end ns)
     (FINALIZE,)                         -> (OK, None)
