@@ -76,7 +76,9 @@ class ModelHost:
         pb_utils._model_directory = self._version_directory
         for name in ("triton_python_backend_utils", "c_python_backend_utils"):
             sys.modules[name] = pb_utils
-        self._module = _load_module(self._code)
+        directory = self._code.rpartition("/")[0]
+        is_own = directory == self._version_directory  # and not that of a Python-based backend
+        self._module = _load_module(self._code, directory.rpartition("/")[2] if is_own else "")
         if not hasattr(self._module, "TritonPythonModel"):
             self._module = None
             module = ".".join(self._code.removesuffix(".py").split("/")[-2:])
@@ -129,22 +131,41 @@ class ModelHost:
             finalize()
 
 
-def _load_module(path: str) -> Any:
-    """Import the model's file as module `model`."""
-    import importlib.util
+def _load_module(path: str, package: str) -> Any:
+    """Import the model's file, as a module of the package that its directory is (as Triton does: `1.model` may import
+    from `.tokenizer`), or of none. `import model` finds it, too."""
     from pathlib import Path
 
-    if not Path(path).is_file():
+    file = Path(path)
+    if not file.is_file():
         raise Failure(f"Python model file not found in '{path}'")
-    spec = importlib.util.spec_from_file_location("model", path)
-    if spec is None or spec.loader is None:
-        raise Failure(f"'{path}' is no Python file")
-    module = importlib.util.module_from_spec(spec)
+    if package:
+        init = file.parent / "__init__.py"
+        _execute(package, init if init.is_file() else None, [str(file.parent)])
+    module = _execute(f"{package}.{file.stem}" if package else file.stem, file)
     sys.modules["model"] = module
+    return module
+
+
+def _execute(name: str, file: Any, package_path: list[str] | None = None) -> Any:
+    """The module of that name, from that file (None: a package that has none)."""
+    import importlib.machinery
+    import importlib.util
+
+    if file is None:
+        spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = package_path
+    else:
+        found = importlib.util.spec_from_file_location(name, file, submodule_search_locations=package_path)
+        if found is None or found.loader is None:
+            raise Failure(f"'{file}' is no Python file")
+        spec = found
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        if spec.loader is not None:
+            spec.loader.exec_module(module)
     except BaseException:
-        del sys.modules["model"]
+        del sys.modules[name]
         raise
     return module
 
@@ -187,8 +208,8 @@ def _serve(control: socket.socket, host: ModelHost) -> None:
 
 
 def run() -> None:
-    """Entry point. Arguments: the parent's pid, descriptors (control, calls, checks, inputs, outputs), the directory of the
-    version, the file of the model's class, and the directories it may import from."""
+    """Entry point. Arguments: the parent's pid, descriptors (control, calls, checks, inputs, outputs), the directory of
+    the version, the file of the model's class, and the directories it may import from."""
     parent, control_fd, calls_fd, checks_fd, inputs, outputs = (int(argument) for argument in sys.argv[1:7])
     version_directory, code, *import_paths = sys.argv[7:]
     _die_with_parent(parent)
