@@ -21,6 +21,7 @@ from conch.deploy.split.image import core_part, network_of
 from conch.deploy.split.parts import CannotSplit, Part, PythonPart, Split
 from conch.deploy.split.stages import classify_part, configuration_files, python_part, unpadded_setting
 from conch.deploy.split.subject import Subject
+from conch.deploy.split.traced_sizes import TracedSizes
 from conch.deploy.tasks import TensorSpec
 from conch.tensor import DataType
 
@@ -73,7 +74,8 @@ class Captured:
         ]
         if any(repr(each) != repr(others[0]) for each in others):
             raise CannotSplit("the pipeline gives its network other arguments for other samples")
-        network = Fields(Keyword(self.subject.model, self.names, {"return_dict": True} | others[0]), fields)
+        whole = TracedSizes(Keyword(self.subject.model, self.names, {"return_dict": True} | others[0]))
+        network = Fields(whole, fields)
         return Parts(network) if self.takes_parts else network
 
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -212,6 +214,11 @@ def whole_pipeline(subject: Subject) -> Split:
     """Any pipeline: what it hands on beside tensors travels around the network."""
     if subject.plan.task.name == "text-to-audio" and getattr(subject.model.config, "num_speakers", 1) > 1:
         raise CannotSplit("who speaks is chosen by each request, and the exported network would know one voice")
+    if hasattr(subject.model, "keypoint_detector"):
+        raise CannotSplit(
+            "its keypoint detector finds another number of points in every image: that size depends on the data, and "
+            "those of an exported network follow from the sizes of its inputs"
+        )
     captured = Captured(subject)
     fields = _fields(captured)
     captured.take_parts(fields)

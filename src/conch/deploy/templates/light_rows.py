@@ -3,7 +3,7 @@ into several rows, and the network would take padding for content.
 
 The preprocess sets them apart: in its tensors such a row stands as a copy of one that fits, and its own tensors lie in
 `rows_apart` BYTES [1]. The postprocess brings them back: it asks the network for what they need. For all other samples
-`rows_apart` is b"", which costs nothing. The settings `network_inputs`, `network` and `network_outputs` say what to ask.
+`rows_apart` is b"", which costs nothing. `network_inputs`, `network` and `network_outputs` are the settings for it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,55 @@
+"""A trace follows the sizes that a network writes into tensors."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import nn
+
+from conch.deploy.split.traced_sizes import TracedSizes
+
+
+class Area(nn.Module):
+    """Divides an image by its sizes, as deformable attention does with those of its feature maps."""
+
+    def __init__(self, make: str) -> None:
+        super().__init__()
+        self.make = make
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        sizes = [(image.shape[1], image.shape[2]), (2, image.shape[2])]
+        made = getattr(torch, self.make)(sizes, dtype=torch.float32, device=image.device)
+        return image / made.prod()
+
+
+def traced(module: nn.Module, *sizes: int) -> Any:
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.trace(module, torch.ones(1, *sizes), check_trace=False), buffer)
+    buffer.seek(0)
+    return torch.jit.load(buffer)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("make", ["tensor", "as_tensor"])
+def test_trace_of_one_size_serves_another(make: str) -> None:
+    module, image = TracedSizes(Area(make)).eval(), torch.ones(1, 6, 5)
+    torch.testing.assert_close(traced(module, 3, 4)(image), module(image))
+    assert not torch.equal(traced(Area(make).eval(), 3, 4)(image), module(image)), "without it the size is a constant"
+
+
+def test_torch_is_as_before_when_the_trace_ends() -> None:
+    tensor, as_tensor = torch.tensor, torch.as_tensor
+    with pytest.raises(ZeroDivisionError):
+        torch.jit.trace(TracedSizes(Failing()), torch.ones(1), check_trace=False)
+    assert (torch.tensor, torch.as_tensor) == (tensor, as_tensor)
+
+
+class Failing(nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image * (1 / 0)
