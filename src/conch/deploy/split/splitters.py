@@ -32,10 +32,11 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
     "depth-estimation": ("generic:whole_pipeline",),
     "keypoint-matching": ("generic:whole_pipeline",),
     "text-generation": ("generation:text_generation", "generation:generation"),
-    **dict.fromkeys(("image-text-to-text", "any-to-any"), ("generation:generation",)),
+    "image-text-to-text": ("image_prompts:image_prompts", "generation:generation"),
+    "any-to-any": ("generation:generation",),
     "automatic-speech-recognition": ("speech:speech", "generation:generation", "generic:whole_pipeline"),
     **dict.fromkeys(("table-question-answering", "text-to-audio"), ("generic:whole_pipeline",)),
-    "document-question-answering": ("generic:whole_pipeline",),
+    "document-question-answering": ("generation:generation", "generic:whole_pipeline"),
     "zero-shot-object-detection": ("generic:whole_pipeline",),
     "zero-shot-image-classification": ("dual:zero_shot_image_classification",),
 }
@@ -72,6 +73,6 @@ def split(subject: Subject) -> Split:
 
 def ways(task: str) -> tuple[str, ...]:
     """How a task is broken apart: "light", "pipeline's steps" or "generate", in the order they are tried; () if not."""
-    kinds = {"generic": "pipeline's steps", "generation": "generate", "speech": "generate"}
+    kinds = {"generic": "pipeline's steps", **dict.fromkeys(("generation", "speech", "image_prompts"), "generate")}
     modules = (name.partition(":")[0] for name in _SPLITTERS.get(task, ()))
     return tuple(dict.fromkeys(kinds.get(module, "light") for module in modules))

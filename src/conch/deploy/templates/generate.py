@@ -21,10 +21,10 @@ from hf_generation import Cancelled, generation_groups, seeded, until_gone
 from hf_media import forward_batches
 from hf_serving import Outputs, Row, Settings, answer, load_pipeline, stage_parameters
 from hf_text import pad
-from light_generation import pipeline_parameters
-from light_inputs import one_text
+from light_generation import fill_messages, pipeline_parameters
+from light_inputs import all_images, one_text
 from light_outputs import RESULTS
-from pipeline_shell import join_tensors, split_tensors
+from pipeline_shell import chat_class, join_tensors, split_tensors
 from transformers.pipelines.base import ChunkPipeline
 
 
@@ -32,6 +32,17 @@ class Sample(NamedTuple):
     parts: list[Any]  # what the preprocess made, one entry unless its pipeline cuts
     cancelled: Cancelled
     states: list[torch.Tensor]  # what an engine made of each part; empty where the model's own encoder runs
+
+
+class LaterImage:
+    """An image of a conversation, decoded if the answer shows it."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def save(self, buffer: Any, **options: Any) -> None:
+        (image,) = all_images(np.array([self.file, None], object)[:-1] if isinstance(self.file, bytes) else self.file)
+        image.save(buffer, **options)
 
 
 class TritonPythonModel:
@@ -45,6 +56,7 @@ class TritonPythonModel:
         self.decode_parts = {
             "text-generation": self.decode_tokens,
             "automatic-speech-recognition": self.decode_sound,
+            "image-text-to-text": self.decode_image_prompt,
         }.get(self.settings.task)
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -60,6 +72,20 @@ class TritonPythonModel:
         real = row["attention_mask"].astype(bool)
         tensors = {name: torch.from_numpy(value[real])[None] for name, value in row.items()}
         return [{**tensors, "prompt_text": ""}]
+
+    def decode_image_prompt(self, row: Row) -> list[Any]:
+        """A prompt about images without its padding, and the prompt as the pipeline's postprocess returns it."""
+        real, count = row["attention_mask"].astype(bool), int(row["images"][0])
+        part: dict[str, Any] = {
+            name: torch.from_numpy(row[name][real])[None] for name in ("input_ids", "attention_mask")
+        }
+        if count:
+            part["pixel_values"] = torch.from_numpy(row["pixel_values"][:count].copy()).to(self.pipe.dtype)
+        if "text" in row:
+            return [{**part, "text": one_text(row["text"])}]
+        files = row["image"][:count] if count else ()
+        messages = fill_messages(json.loads(one_text(row["messages"])), [LaterImage(file) for file in files], [])
+        return [{**part, "text": chat_class(self.pipe)(messages)}]
 
     def decode_sound(self, row: Row) -> list[Any]:
         """The parts of a sound, each without its padding; a stride of 0 is none."""
@@ -104,6 +130,8 @@ class TritonPythonModel:
             made = iter(self.continue_texts(parts, clients, forward, seed))
         elif self.settings.task == "automatic-speech-recognition":
             made = iter(self.transcribe(parts, clients, forward, parameters))
+        elif self.settings.task == "document-question-answering":
+            made = iter(self.read_documents(parts, clients, forward))
         else:
             made = iter(self.generate_each(parts, clients, forward, seed))
         return [self.outputs([next(made) for _ in sample.parts], postprocess) for sample in samples]
@@ -118,16 +146,46 @@ class TritonPythonModel:
         gone = until_gone([lambda: all(cancelled() for cancelled in clients)])
         return forward_batches(self.pipe, parts, largest=largest, stopping_criteria=gone, **forward)
 
+    def read_documents(self, parts: list[Any], clients: list[Cancelled], forward: dict[str, Any]) -> list[Any]:
+        """What the pipeline's forward makes of each page, one after the other."""
+        return [
+            self.pipe.forward(part, stopping_criteria=until_gone([cancelled]), **forward)
+            for part, cancelled in zip(parts, clients, strict=True)
+        ]
+
     def generate_each(
         self, parts: list[Any], clients: list[Cancelled], forward: dict[str, Any], seed: int | None
     ) -> list[Any]:
-        """What the pipeline's forward makes of each sample, one after the other."""
-        made = []
-        for part, cancelled in zip(parts, clients, strict=True):
-            generate = {**(forward.get("generate_kwargs") or {}), "stopping_criteria": until_gone([cancelled])}
+        """What the pipeline's forward makes of each sample; those whose tensors have equal sizes together."""
+        alike: dict[Any, list[int]] = {}
+        for index, part in enumerate(parts):
+            alike.setdefault(self.batch_key(part, index, seed), []).append(index)
+        made: list[Any] = [None] * len(parts)
+        for group in alike.values():
+            gone = until_gone([clients[index] for index in group])
+            options = {
+                **forward,
+                "generate_kwargs": {**(forward.get("generate_kwargs") or {}), "stopping_criteria": gone},
+            }
             with seeded(seed):
-                made.append(self.pipe.forward(part, **{**forward, "generate_kwargs": generate}))
+                if len(group) == 1:
+                    made[group[0]] = self.pipe.forward(parts[group[0]], **options)
+                    continue
+                batch = {name: joined([parts[index][name] for index in group]) for name in parts[group[0]]}
+                output = self.pipe.forward(batch, **options)
+            for row, index in enumerate(group):
+                made[index] = {
+                    "generated_sequence": output["generated_sequence"][row : row + 1],
+                    "prompt_text": output["prompt_text"][row],
+                    "input_ids": output["input_ids"][row : row + 1],
+                }
         return made
+
+    def batch_key(self, part: Any, index: int, seed: int | None) -> Any:
+        """Equal for samples that may share a batch: those that came as tensors of their own, of one size."""
+        if seed is not None or not self.can_pad or "generated" in self.settings.output_types:
+            return index
+        return tuple((name, tuple(value.shape)) for name, value in part.items() if isinstance(value, torch.Tensor))
 
     def continue_texts(
         self, parts: list[Any], clients: list[Cancelled], forward: dict[str, Any], seed: int | None
@@ -173,3 +231,8 @@ class TritonPythonModel:
         length = (real * torch.arange(1, tokens.shape[1] + 1, device=tokens.device)).amax(1) + (padding in ends)
         kept = torch.arange(tokens.shape[1], device=tokens.device) < length[:, None]
         return torch.where(kept, tokens, -1)[:, : int(length.clamp(max=tokens.shape[1]).amax())]
+
+
+def joined(values: list[Any]) -> Any:
+    """Tensors as one batch, other values as a list."""
+    return torch.cat(values) if isinstance(values[0], torch.Tensor) else values

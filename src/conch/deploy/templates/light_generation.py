@@ -32,8 +32,7 @@ def pipeline_parameters(task: str, parameters: dict[str, Any]) -> dict[str, Any]
 
 def decode_prompt(row: Row, sampling_rate: int) -> dict[str, Any]:
     """`text` with `images` and `sounds`, or `messages` that hold them; sounds at `sampling_rate`."""
-    if ("text" in row) == ("messages" in row):
-        raise ValueError("expected one of the inputs `text` and `messages`")
+    check_one_prompt(row)
     images = all_images(row["image"]) if "image" in row else []
     sounds = []
     if "audio" in row:
@@ -42,6 +41,12 @@ def decode_prompt(row: Row, sampling_rate: int) -> dict[str, Any]:
     if "text" in row:
         return {"text": one_text(row["text"]), "images": images, "sounds": sounds}
     return {"messages": fill_messages(json.loads(one_text(row["messages"])), images, sounds)}
+
+
+def check_one_prompt(row: Row) -> None:
+    """Raise ValueError unless a request brings a text or a conversation, not both."""
+    if ("text" in row) == ("messages" in row):
+        raise ValueError("expected one of the inputs `text` and `messages`")
 
 
 def fill_messages(messages: Any, images: list[Any], sounds: list[Any]) -> list[dict[str, Any]]:

@@ -1,0 +1,74 @@
+"""Turn prompts about images into what a model that looks and writes takes.
+
+`text` or `messages`, and `image` [n] -> `input_ids`, `attention_mask` [tokens], padded on the left; `pixel_values`
+[n, 3, height, width]; `images` [1], how many of these are images: rows of one request may have unequal numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+from light_chat import ChatTemplate
+from light_generation import check_one_prompt, fill_messages
+from light_image import ImageProcessor
+from light_inputs import all_images, one_text
+from light_serving import Outputs, Row, Settings, answer
+from light_text import TextEncoder
+
+
+class Prompt(NamedTuple):
+    text: str
+    special: bool  # whether the tokenizer adds special tokens; a chat template may have put them in
+    pixels: np.ndarray
+
+
+class TritonPythonModel:
+    def initialize(self, args: dict[str, str]) -> None:
+        # The library's threads would compete with the model for the cores, and a batch of texts takes a millisecond.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        self.settings = Settings(args)
+        values = self.settings.values
+        self.encoder = TextEncoder(self.settings.version, self.settings.read_json("tokenizer_settings.json"))
+        self.chat = ChatTemplate(**self.settings.read_json("chat.json"))
+        self.processor = ImageProcessor(self.settings.read_json("image_settings.json"))
+        self.nothing = np.zeros([0, 3, *map(int, values["image_size"].split())], np.float32)
+        self.image_token = values.get("image_token", "")
+        self.expanded = self.image_token * int(values.get("image_tokens", 1))
+        self.settings.fill.update(self.encoder.fill)
+        self.settings.fill_left = frozenset(self.encoder.fill)
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        return answer(requests, self.settings, self.decode, self.infer)
+
+    def decode(self, row: Row) -> Prompt:
+        check_one_prompt(row)
+        images = all_images(row["image"]) if "image" in row else []
+        pixels = np.stack([self.processor(image)["pixel_values"] for image in images]) if images else self.nothing
+        if "text" in row:
+            return Prompt(self.expand(one_text(row["text"])), True, pixels)
+        messages = fill_messages(json.loads(one_text(row["messages"])), ["image"] * len(images), [])
+        prompt = self.chat.prompt(messages)
+        begins = self.chat.special_tokens.get("bos_token")
+        return Prompt(self.expand(prompt), not (begins and prompt.startswith(begins)), pixels)
+
+    def expand(self, text: str) -> str:
+        """The text with as many tokens for each image as the model sees patches of it."""
+        return text.replace(self.image_token, self.expanded) if self.image_token else text
+
+    def infer(self, samples: list[Prompt], **_: Any) -> list[Outputs]:
+        results: list[Outputs] = [{} for _ in samples]
+        for special in (True, False):
+            own = [index for index, sample in enumerate(samples) if sample.special is special]
+            encodings = self.encoder.encode([samples[index].text for index in own], special=special)
+            for index, encoding in zip(own, encodings, strict=True):
+                pixels = samples[index].pixels
+                results[index] = {
+                    "input_ids": encoding.ids,
+                    "attention_mask": encoding.attention_mask,
+                    "pixel_values": pixels,
+                    "images": [len(pixels)],
+                }
+        return results
