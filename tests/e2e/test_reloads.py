@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import tritonclient.grpc
 import tritonclient.http
@@ -94,6 +95,11 @@ def load(server: ServerProcess, model: str = "m") -> None:
         assert answer.status == 200
 
 
+def children(server: ServerProcess) -> set[int]:
+    """The processes of the model's instances."""
+    return {child.pid for child in psutil.Process(server.process.pid).children()}
+
+
 def index(server: ServerProcess) -> dict[str, str]:
     request = urllib.request.Request(f"http://{server.http_url}/v2/repository/index", b"{}")
     with urllib.request.urlopen(request, timeout=60) as answer:
@@ -116,13 +122,17 @@ def test_no_request_fails_while_a_model_is_loaded_anew_again_and_again(repositor
                 repository.add("m", MODEL % change, CONFIG % (8 - change % 2, 1 + change % 2))
                 load(server)
                 wait_until(lambda change=change: all(client.factors[-1:] == [change] for client in clients))
+            wait_until(lambda: len(children(server)) == 1)
+            process = children(server)
             for count in (3, 1):
-                repository.add("m", MODEL % 6, CONFIG % (8, count))
+                (repository.root / "m" / "config.pbtxt").write_text(CONFIG % (8, count))
                 load(server)
+                assert process < children(server) or (count == 1 and process <= children(server))
         finally:
             for client in clients:
                 client.stop()
         assert [client.failures for client in clients] == [[], [], [], []]
+        assert server.log_text().count("successfully updated the instances of 'm'") == 2
         for client in clients:
             assert client.factors == [1, 2, 3, 4, 5, 6]
             assert client.answers > 20

@@ -24,6 +24,7 @@ from conch.core.catalog import DUPLICATE, Catalog, Entry
 from conch.core.clock import Clock
 from conch.core.dependencies import Dependencies, loading_order
 from conch.core.ensemble import misfit, models_of
+from conch.core.instance_set import only_instances_differ
 from conch.core.loading import Loader, LoadPlan
 from conch.core.model import Model
 from conch.core.model_table import ModelTable, VersionState
@@ -37,10 +38,15 @@ logger = logging.getLogger("conch.core.lifecycle")
 
 
 class _Loaded(msgspec.Struct, frozen=True):
-    """What a model was last loaded from; an equal one means nothing changed."""
+    """What a model was last loaded from; an equal one means nothing changed.
+
+    Attributes:
+        content: fingerprint of its files but for those of the configuration.
+    """
 
     directory: Path
     fingerprint: str
+    content: str
     override: str | None
     files: Mapping[str, bytes]
 
@@ -265,14 +271,14 @@ class Lifecycle:
             logger.error("model '%s': override files need a model configuration: give 'config' as well", key)
             raise _poll_failure(entry.name)
         snapshot = await self._fetch(entry, files)
-        wanted = _Loaded(snapshot.directory, snapshot.fingerprint, override, files)
+        content = await asyncio.to_thread(fingerprint, snapshot.directory, configuration=False)
+        wanted = _Loaded(snapshot.directory, snapshot.fingerprint, content, override, files)
         self._tried[key] = wanted.fingerprint
         kept = False
         try:
             if self._table.ready(key) and self._loaded.get(key) == wanted and key not in self._outdated:
                 return
-            await self._load_from(entry, wanted, snapshot.lease)
-            kept = True
+            kept = await self._load_from(entry, wanted, snapshot.lease)
         finally:
             if not kept and snapshot.lease is not None:
                 await asyncio.to_thread(snapshot.lease.cleanup)
@@ -302,7 +308,12 @@ class Lifecycle:
             self._table.mark_unreadable(key, error)
             raise InternalError(f"{failure.message}: {error.message}") from error
 
-    async def _load_from(self, entry: Entry, wanted: _Loaded, lease: Lease | None) -> None:
+    async def _load_from(self, entry: Entry, wanted: _Loaded, lease: Lease | None) -> bool:
+        """Load what is wanted.
+
+        Returns:
+            Whether the lease is in use now.
+        """
         key = entry.identifier
         find = self._steps.config_finder(entry.namespace)
         try:
@@ -327,6 +338,9 @@ class Lifecycle:
             raise _load_failure(entry.name, selected, error) from error
         steps = self._steps.of(entry.namespace, plan.config)
         plan = msgspec.structs.replace(plan, namespace=entry.namespace, steps=steps)
+        if self._is_update(key, wanted, plan):
+            await self._update(key, wanted, plan)
+            return False
         self._table.mark_loading(key, plan.versions)
         models, failure = await self._load_versions(plan)
         if failure is not None:
@@ -335,6 +349,24 @@ class Lifecycle:
             raise _load_failure(entry.name, plan.versions, failure) from failure
         self._loaded[key] = wanted
         self._swap(key, models, lease)
+        return True
+
+    def _is_update(self, key: str, wanted: _Loaded, plan: LoadPlan) -> bool:
+        """Whether what serves differs in its instances alone from what is wanted."""
+        ready, loaded = self._table.ready(key), self._loaded.get(key)
+        if loaded is None or list(ready) != sorted(plan.versions):
+            return False
+        same_files = (loaded.directory, loaded.content) == (wanted.directory, wanted.content)
+        return same_files and all(only_instances_differ(model.config, plan.config) for model in ready.values())
+
+    async def _update(self, key: str, wanted: _Loaded, plan: LoadPlan) -> None:
+        try:
+            await self._loader.update(list(self._table.ready(key).values()), plan)
+        except ConchError as error:
+            logger.error("failed to update the instances of '%s': %s: %s", key, error.code.value, error.message)
+            raise _load_failure(plan.config.name, plan.versions, error) from error
+        self._loaded[key] = wanted
+        logger.info("successfully updated the instances of '%s'", key)
 
     def _require_steps(self, entry: Entry, message: ModelConfigMessage, wish: _Wish) -> None:
         """Raise InvalidArgumentError for an ensemble whose steps have no models that fit; it waits for them."""
@@ -457,13 +489,17 @@ class Lifecycle:
         while True:
             await self._clock.sleep(interval_s)
             try:
-                current = await self._catalog.fingerprints()
-                for key in [key for key in self._tried if key not in current]:
-                    await self._unload(key)
-                changed = [key for key, digest in current.items() if self._tried.get(key) != digest]
-                await self._load_explicitly(changed)
+                await self.poll_once()
             except Exception:  # whatever it was, the next look is due
                 logger.exception("looking into the model repositories failed")
+
+    async def poll_once(self) -> None:
+        """Look at the repositories: load what is new or changed, unload what is gone."""
+        current = await self._catalog.fingerprints()
+        for key in [key for key in self._tried if key not in current]:
+            await self._unload(key)
+        changed = [key for key, digest in current.items() if self._tried.get(key) != digest]
+        await self._load_explicitly(changed)
 
     def in_flight(self) -> Mapping[str, int]:
         """`NAME (version N)` -> requests not yet answered, for those that have any."""

@@ -24,6 +24,7 @@ from conch.core.decoupled_ensemble import DecoupledEnsembleScheduler
 from conch.core.ensemble import FindConfig
 from conch.core.ensemble_scheduler import EnsembleScheduler
 from conch.core.ensemble_steps import FindModel
+from conch.core.instance_set import InstanceSet, match
 from conch.core.model import Model
 from conch.core.rate_limiter import RateLimiter
 from conch.core.scheduler import Scheduler
@@ -192,15 +193,21 @@ class Loader:
             plan = msgspec.structs.replace(plan, config=pipeline)
             return await self._model(plan, version, make_ensemble, stats, started)
         states = await asyncio.to_thread(SequenceStates, config, plan.directory)
-        instances = await self._load_instances(plan, version, stats)
+        places = complete.resolve_instances(config, self._options.gpu_count)
+        placed = await self._load_instances(plan, version, places, stats)
+        instances = [(place.name, instance) for place, instance in placed]
+        direct: list[Scheduler] = []
 
         def make_scheduler(stats: ModelStats, respond: Respond) -> Scheduling:
             if config.sequence_batching is not None:
                 return SequenceScheduler(config, instances, states, stats, respond, self._clock, self._options.holds)
-            return Scheduler(config, instances, stats, respond, self._clock, self._options.holds)
+            direct.append(Scheduler(config, instances, stats, respond, self._clock, self._options.holds))
+            return direct[0]
 
         try:
-            return await self._model(plan, version, make_scheduler, stats, started)
+            model = await self._model(plan, version, make_scheduler, stats, started)
+            model.instances = InstanceSet(direct[0], placed) if direct else None
+            return model
         except BaseException as error:
             await asyncio.gather(*(instance.close() for _, instance in instances))
             if isinstance(error, Exception) and not isinstance(error, ConchError):
@@ -218,12 +225,40 @@ class Loader:
         stats.load_duration_s = time.monotonic() - started
         return model
 
-    async def _load_instances(self, plan: LoadPlan, version: int, stats: ModelStats) -> Sequence[tuple[str, Instance]]:
+    async def update(self, models: Sequence[Model], plan: LoadPlan) -> None:
+        """Start and end instances of versions that serve, whose configuration differs in nothing else.
+
+        Raises:
+            ConchError: an instance failed; everything is as it was.
+        """
+        places = complete.resolve_instances(plan.config, self._options.gpu_count)
+        sets = [model.instances for model in models if model.instances is not None]
+        matches = [match(each.placed, places) for each in sets]
+        loads = await asyncio.gather(
+            *(
+                self._load_instances(plan, model.version, missing, model.stats)
+                for model, (_, missing) in zip(models, matches, strict=True)
+            ),
+            return_exceptions=True,
+        )
+        failures = [outcome for outcome in loads if isinstance(outcome, BaseException)]
+        loaded = [outcome for outcome in loads if not isinstance(outcome, BaseException)]
+        if failures:
+            await asyncio.gather(*(instance.close() for placed in loaded for _, instance in placed))
+            raise failures[0]
+        for model, instances, (kept, _), new in zip(models, sets, matches, loaded, strict=True):
+            fresh = iter([instance for _, instance in new])
+            placed = [(place, stays or next(fresh)) for place, stays in zip(places, kept, strict=True)]
+            model.config = plan.config
+            await instances.replace(placed)
+
+    async def _load_instances(
+        self, plan: LoadPlan, version: int, places: Sequence[complete.PlacedInstance], stats: ModelStats
+    ) -> Sequence[tuple[complete.PlacedInstance, Instance]]:
         config = plan.config
         backend = self._find_backend(config.backend)
         source = self._source(config, version, plan.directory)
         executed = with_sequence_tensors(config)
-        places = complete.resolve_instances(config, self._options.gpu_count)
         specs = [
             InstanceSpec(source, executed, placed.name, placed.kind, placed.device_id, self._metrics, self._models)
             for placed in places
@@ -233,8 +268,8 @@ class Loader:
             *(self._load_instance(backend, spec, samples, stats) for spec in specs), return_exceptions=True
         )
         instances = [
-            (spec.name, instance)
-            for spec, instance in zip(specs, loaded, strict=True)
+            (place, instance)
+            for place, instance in zip(places, loaded, strict=True)
             if not isinstance(instance, BaseException)
         ]
         failures = [outcome for outcome in loaded if isinstance(outcome, BaseException)]
@@ -243,18 +278,17 @@ class Loader:
             if isinstance(failures[0], Exception) and not isinstance(failures[0], ConchError):
                 raise _unexpected(config.name, version, failures[0]) from failures[0]
             raise failures[0]
-        return await self._rate_limited(instances, places)
+        return await self._rate_limited(instances)
 
     async def _rate_limited(
-        self, instances: Sequence[tuple[str, Instance]], places: Sequence[complete.PlacedInstance]
-    ) -> Sequence[tuple[str, Instance]]:
+        self, instances: Sequence[tuple[complete.PlacedInstance, Instance]]
+    ) -> Sequence[tuple[complete.PlacedInstance, Instance]]:
         limiter = self._limiter
         if limiter is None:
             return instances
         try:
             return [
-                (name, limiter.limit(instance, placed.rate_limit, placed.device_id))
-                for (name, instance), placed in zip(instances, places, strict=True)
+                (place, limiter.limit(instance, place.rate_limit, place.device_id)) for place, instance in instances
             ]
         except ConchError:
             await asyncio.gather(*(instance.close() for _, instance in instances))

@@ -16,6 +16,7 @@ from conch.core.api import ModelMetadata, ModelStatistics, TensorMetadata
 from conch.core.cache import ModelCache
 from conch.core.cached_scheduler import CachedScheduler
 from conch.core.clock import Clock
+from conch.core.instance_set import InstanceSet
 from conch.core.namespaces import identifier
 from conch.core.queue import Pending, RequestFuture
 from conch.core.scheduling import MakeScheduling
@@ -41,7 +42,10 @@ class Model:
 
     Attributes:
         cached: whether it keeps its responses.
+        instances: what may change while it serves; None where nothing may.
     """
+
+    instances: InstanceSet | None = None
 
     def __init__(
         self,

@@ -52,9 +52,12 @@ class _Worker:
 
     Attributes:
         streaming: the instance, if its model may answer requests by itself.
+        leaves: settled once it executes nothing more; None as long as it is to stay.
+        owes: requests that its model still has to answer by itself.
+        revival: brings it back.
     """
 
-    __slots__ = ("attempts", "instance", "label", "revived_ns", "streaming")
+    __slots__ = ("attempts", "instance", "label", "leaves", "owes", "revival", "revived_ns", "streaming")
 
     def __init__(self, instance: Instance, label: str) -> None:
         self.instance = instance
@@ -62,6 +65,9 @@ class _Worker:
         self.label = label
         self.attempts = 0
         self.revived_ns = 0
+        self.leaves: asyncio.Future[None] | None = None
+        self.owes: list[RequestFuture] = []
+        self.revival: asyncio.Task[None] | None = None
 
 
 def _tell_all(answered: list[RequestFuture]) -> None:
@@ -103,10 +109,9 @@ class Scheduler:
         self._stats = stats
         self._respond = respond
         self._clock = clock
-        self._workers = [_Worker(instance, label) for label, instance in instances]
-        self._idle = list(self._workers)
-        for worker in self._workers:
-            worker.instance.on_idle_death(partial(self._on_idle_death, worker))
+        self._idle: list[_Worker] = []
+        self._workers = [self._join(label, instance) for label, instance in instances]
+        self._leaving: list[_Worker] = []
         self._open = OpenRequests(config.decoupled, stats, respond, self._finish, clock)
         self._broken: dict[_Worker, ConchError] = {}
         self._order: deque[Pending] = deque()
@@ -178,7 +183,50 @@ class Scheduler:
             self._stats.pending_count -= 1
             self._fail(pending, error)
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(worker.instance.close() for worker in self._workers))
+        await asyncio.gather(*(worker.instance.close() for worker in (*self._workers, *self._leaving)))
+
+    async def set_instances(self, instances: Sequence[tuple[str, Instance]]) -> None:
+        """Execute on these from now on. Those that are not among them end what they execute, and are closed."""
+        before = {id(worker.instance): worker for worker in self._workers}
+        self._workers = [
+            before.pop(id(instance)) if id(instance) in before else self._join(label, instance)
+            for label, instance in instances
+        ]
+        leaving = list(before.values())
+        self._leaving += leaving
+        for worker in leaving:
+            self._dismiss(worker)
+        self._dispatch()
+        for worker in leaving:
+            assert worker.leaves is not None
+            await worker.leaves
+            if worker.owes:
+                await asyncio.wait(worker.owes)
+            await worker.instance.close()
+            self._leaving.remove(worker)
+
+    def _join(self, label: str, instance: Instance) -> _Worker:
+        worker = _Worker(instance, label)
+        instance.on_idle_death(partial(self._on_idle_death, worker))
+        self._idle.append(worker)
+        return worker
+
+    def _dismiss(self, worker: _Worker) -> None:
+        worker.leaves = self._loop.create_future()
+        self._broken.pop(worker, None)
+        if worker in self._idle:
+            self._idle.remove(worker)
+            worker.leaves.set_result(None)
+        elif worker.revival is not None:
+            worker.revival.cancel()
+            worker.leaves.set_result(None)
+
+    def _release(self, worker: _Worker) -> None:
+        """A worker has executed: it is free for the next batch, or to leave."""
+        if worker.leaves is None:
+            self._idle.append(worker)
+        else:
+            worker.leaves.set_result(None)
 
     def _on_cancel(self) -> None:
         for pending in self._queue.discard_settled():
@@ -274,12 +322,19 @@ class Scheduler:
             self._settle_failed_batch(worker, batch, started_ns, failure)
             return
         # The instance gets its next batch before this one is answered: it computes while the answers are encoded.
-        self._idle.append(worker)
+        self._release(worker)
         if len(self._queue):
             self._dispatch()
-        self._settle_batch(batch, started_ns, done.result())
+        owed = self._settle_batch(batch, started_ns, done.result())
+        if owed:
+            worker.owes = [future for future in (*worker.owes, *owed) if not future.done()]
 
-    def _settle_batch(self, batch: list[Pending], started_ns: int, result: BatchResult) -> None:
+    def _settle_batch(self, batch: list[Pending], started_ns: int, result: BatchResult) -> Sequence[RequestFuture]:
+        """Answer the requests of a batch.
+
+        Returns:
+            Those that the model is to answer by itself.
+        """
         now_ns = self._clock.monotonic_ns()
         compute = (result.compute_input_ns, result.compute_infer_ns, result.compute_output_ns)
         stats = self._stats
@@ -289,15 +344,18 @@ class Scheduler:
             text = f"model answered {len(result.outputs)} of {len(batch)} requests"
             for pending in batch:
                 self._fail(pending, BackendError(text))
-            return
+            return ()
         padding = self._padding
         longest = longest_of([pending.lengths for pending in batch]) if padding is not None else ()
         respond, ordered = self._respond, self._ordered
         answered: list[RequestFuture] = []
+        owed: list[RequestFuture] = []
         for pending, output in zip(batch, result.outputs, strict=True):
             if pending.progress is not None or type(output) is not Output:
                 pending.started_ns = started_ns
                 self._leave(pending, output, compute)
+                if output is Unanswered.OPEN:
+                    owed.append(pending.future)
                 continue
             try:
                 response = respond(pending, output)
@@ -322,6 +380,7 @@ class Scheduler:
                 answered.append(future)
             self._ended(pending)
         self._tell(answered)
+        return owed
 
     def _tell(self, answered: list[RequestFuture]) -> None:
         """Let the wires know that these requests are settled.
@@ -341,7 +400,7 @@ class Scheduler:
             logger.error("%s (%d requests failed with it); restarting", error.message, len(batch))
             self._start_revival(worker, error)
         else:
-            self._idle.append(worker)
+            self._release(worker)
         for pending in batch:
             pending.started_ns = started_ns
             self._leave(pending, error, compute)
@@ -428,10 +487,13 @@ class Scheduler:
             return
         if self.on_death is not None:
             self.on_death(error)
+        if worker.leaves is not None:
+            worker.leaves.set_result(None)
+            return
         self._stats.restart_count += 1
         if worker.attempts and self._clock.monotonic_ns() - worker.revived_ns > HEALTHY_AFTER_NS:
             worker.attempts = 0
-        task = self._loop.create_task(self._revive(worker, error))
+        task = worker.revival = self._loop.create_task(self._revive(worker, error))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -458,6 +520,7 @@ class Scheduler:
                 continue
             break
         self._broken.pop(worker, None)
+        worker.revival = None
         worker.revived_ns = self._clock.monotonic_ns()
         logger.info("instance %s is back after %d attempt(s)", worker.label, worker.attempts)
         self._idle.append(worker)

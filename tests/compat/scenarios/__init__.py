@@ -18,6 +18,7 @@ from . import (
     http_outputs,
     http_parameters,
     http_requests,
+    instances,
     loading,
     metadata,
     model_errors,
@@ -72,6 +73,7 @@ GROUPS: list[Group] = [
     Group("tracing", ServerSpec("tracing", "main", tracing.FLAGS), tracing.HTTP),
     Group("tracing_rpcs", ServerSpec("tracing_rpcs", "main", tracing.FLAGS), tracing.GRPC),
     Group("control", ServerSpec("control", "main", EXPLICIT), control.CONTROL),
+    Group("instances", ServerSpec("instances", "main", ON_DEMAND), instances.UPDATES),
     Group("broken", ServerSpec("broken", "broken", ("--exit-on-error=false",)), loading.AT_START),
     Group("broken_on_demand", ServerSpec("on_demand", "broken", ("--model-control-mode=explicit",)), loading.ON_DEMAND),
     Group(

@@ -12,6 +12,7 @@ import pytest
 
 from conch.core.api import ModelIndexEntry
 from conch.core.cache import LocalCache
+from conch.core.catalog import Catalog
 from conch.core.lifecycle import Lifecycle
 from conch.core.loading import Loader, LoadOptions
 from conch.core.metrics import CustomMetrics
@@ -282,6 +283,117 @@ def test_polling_loads_what_is_new_reloads_what_changed_and_unloads_what_is_gone
         await asyncio.gather(polling, return_exceptions=True)
 
     play(tmp_path, work)
+
+
+INSTANCES = CONFIG + "instance_group [ { count: %d kind: KIND_CPU } ]"
+
+
+def test_a_configuration_that_changes_the_instances_alone_starts_and_ends_instances(tmp_path: Path) -> None:
+    async def work(case: Case) -> None:
+        config = case.root / "echo" / "config.pbtxt"
+        config.write_text(INSTANCES % 2)
+        await case.lifecycle.load("echo")
+        model = case.lifecycle.find("echo", "")
+        await model.infer(make_request())
+        config.write_text(INSTANCES % 3)
+        await case.lifecycle.load("echo")
+        assert case.lifecycle.find("echo", "") is model
+        assert model.config.instance_group[0].count == 3
+        assert [instance.spec.name for instance in case.backend.instances] == ["echo_0_0", "echo_0_1", "echo_0_2"]
+        assert model.stats.inference_count == 1
+        await asyncio.gather(*(model.infer(make_request()) for _ in range(3)))
+        config.write_text(INSTANCES % 1)
+        await case.lifecycle.load("echo")
+        assert [instance.closed for instance in case.backend.instances] == [False, True, True]
+        await model.infer(make_request())
+        assert model.stats.inference_count == 5
+
+    play(tmp_path, work)
+
+
+def test_an_instance_that_does_not_start_leaves_those_that_serve(tmp_path: Path) -> None:
+    async def work(case: Case) -> None:
+        await case.lifecycle.load("echo")
+        (case.root / "echo" / "config.pbtxt").write_text(INSTANCES % 2)
+        case.backend.load_error = BackendError("no memory")
+        for _ in range(2):
+            with pytest.raises(InvalidArgumentError, match=r"load failed for model 'echo': .*no memory"):
+                await case.lifecycle.load("echo")
+        assert len(case.lifecycle.find("echo", "").config.instance_group) == 1
+        await case.lifecycle.find("echo", "").infer(make_request())
+        case.backend.load_error = None
+        await case.lifecycle.load("echo")
+        assert len(case.backend.instances) == 2
+
+    play(tmp_path, work)
+
+
+@pytest.mark.parametrize("change", ["file", "configuration", "decoupled"])
+def test_any_other_change_loads_the_model_anew(tmp_path: Path, change: str) -> None:
+    async def work(case: Case) -> None:
+        decoupled = "model_transaction_policy { decoupled: true }" if change == "decoupled" else ""
+        (case.root / "echo" / "config.pbtxt").write_text(INSTANCES % 1 + decoupled)
+        await case.lifecycle.load("echo")
+        model = case.lifecycle.find("echo", "")
+        changed = INSTANCES % 2 + decoupled
+        if change == "file":
+            (case.root / "echo" / "1" / "model.py").write_text("changed")
+        elif change == "configuration":
+            changed += "dynamic_batching { }"
+        (case.root / "echo" / "config.pbtxt").write_text(changed)
+        await case.lifecycle.load("echo")
+        assert case.lifecycle.find("echo", "") is not model
+        assert len(case.backend.instances) == 3
+
+    play(tmp_path, work)
+
+
+def test_files_that_go_while_they_are_read_are_the_reason_of_the_load_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(directory: Path) -> list[int]:
+        raise FileNotFoundError(2, "No such file or directory", str(directory / "1"))
+
+    async def work(case: Case) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("conch.config.versions.available_versions", gone)
+            await case.lifecycle.load_all()
+            (entry,) = case.lifecycle.index(False)
+            assert entry.state == "UNAVAILABLE"
+            assert "the files of model 'echo' cannot be read: [Errno 2] No such file" in entry.reason
+            with pytest.raises(InvalidArgumentError, match="the files of model 'echo' cannot be read"):
+                await case.lifecycle.load("echo")
+        await case.lifecycle.load("echo")
+        assert case.index() == [("echo", "1", "READY")]
+
+    play(tmp_path, work)
+
+
+def test_polling_goes_on_after_a_look_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(case: Case) -> None:
+        polling = asyncio.ensure_future(case.lifecycle.poll(0.5))
+        await settle()
+        with monkeypatch.context() as patch:
+            patch.setattr(Catalog, "fingerprints", _unexpected)
+            await case.clock.advance(1.0)
+            assert not polling.done()
+        for _ in range(200):
+            await case.clock.advance(1.0)
+            await asyncio.sleep(0.005)
+            if case.index() == [("echo", "1", "READY")]:
+                break
+        assert case.index() == [("echo", "1", "READY")]
+        polling.cancel()
+        await asyncio.gather(polling, return_exceptions=True)
+
+    play(tmp_path, work)
+    assert "looking into the model repositories failed" in caplog.text
+
+
+async def _unexpected(catalog: Catalog) -> dict[str, str]:
+    raise RuntimeError("unexpected")
 
 
 def test_a_model_in_two_repositories_is_in_neither(tmp_path: Path) -> None:
