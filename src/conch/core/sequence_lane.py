@@ -63,15 +63,24 @@ class Lane:
     Attributes:
         running: requests of the direct batch that is executed, null requests among them.
         planned: whether a look at the places is planned for this turn of the event loop.
+        answered: of a direct batch, requests whose clients have not been told yet, with what was sent for them.
     """
 
-    __slots__ = ("planned", "running", "scheduler", "slots")
+    __slots__ = ("_telling", "answered", "planned", "running", "scheduler", "slots")
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
         self.slots: list[Slot] = []
         self.running = 0
         self.planned = False
+        self.answered: list[tuple[RequestFuture, RequestFuture]] = []
+        self._telling: asyncio.Handle | None = None
+
+    def plan_telling(self, handle: asyncio.Handle | None) -> None:
+        """Have the clients told by this callback, and no other one."""
+        if self._telling is not None:
+            self._telling.cancel()
+        self._telling = handle
 
 
 class Sent(Pending):

@@ -333,7 +333,10 @@ class SequenceScheduler:
         if entry is not None:
             slot.in_flight = False
             slot.idle_since_ns = self._clock.monotonic_ns()
-            self._settle(entry.pending.future, sent.future, failure)
+            if self._direct and failure is None and sent.progress is None and not self._closed:
+                self._keep_for_later(lane, entry.pending.future, sent.future)
+            else:
+                self._settle(entry.pending.future, sent.future, failure)
             if isinstance(failure, InstanceDiedError):
                 self._lose(slot, failure)
             if slot.sequence is not None:
@@ -344,6 +347,23 @@ class SequenceScheduler:
             self._advance(slot)
         elif not lane.running:
             self._fill(lane)
+            if not lane.running:
+                self._tell(lane)
+            elif lane.answered:
+                # The instance gets its next batch first: it computes while the answers are encoded.
+                lane.plan_telling(self._loop.call_soon(self._tell, lane))
+
+    def _keep_for_later(self, lane: Lane, future: RequestFuture, sent: RequestFuture) -> None:
+        """Settle with the others of its batch, which come in this turn of the loop; not later than in the next one."""
+        lane.answered.append((future, sent))
+        if len(lane.answered) == 1 and lane.running:
+            lane.plan_telling(self._loop.call_soon(self._tell, lane))
+
+    def _tell(self, lane: Lane) -> None:
+        lane.plan_telling(None)
+        answered, lane.answered = lane.answered, []
+        for future, sent in answered:
+            self._settle(future, sent, None)
 
     def _settle(self, future: RequestFuture, sent: RequestFuture, failure: BaseException | None) -> None:
         if not future.done():

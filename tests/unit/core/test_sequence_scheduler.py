@@ -108,6 +108,24 @@ def test_a_model_is_told_where_in_the_sequence_each_request_stands() -> None:
     run(work())
 
 
+def test_the_next_direct_batch_is_sent_before_the_last_one_is_answered() -> None:
+    async def work() -> None:
+        harness = SequenceHarness(sequences(DIRECT))
+        first = harness.ask(10.0, 1, START)
+        await settle()
+        second = harness.ask(20.0, 2, START)
+        batches_sent: list[int] = []
+        first.on_settled = lambda _: batches_sent.append(len(harness.instances[0].batches))
+        await harness.release()
+        assert batches_sent == [2]
+        assert first.result().outputs[0].as_numpy().tolist() == [[10.0]]
+        await harness.release()
+        assert second.result().outputs[0].as_numpy().tolist() == [[20.0]]
+        await harness.model.close()
+
+    run(work())
+
+
 def test_controls_of_a_model_without_batches_have_one_dimension() -> None:
     async def work() -> None:
         harness = SequenceHarness(sequences(DIRECT, max_batch_size=0))
