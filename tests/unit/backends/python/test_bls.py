@@ -189,6 +189,21 @@ def test_answers_that_nobody_reads_leave_no_memory_behind(workshop: Workshop) ->
     run(body())
 
 
+def test_one_request_may_be_sent_several_times_at_once_with_inputs_that_were_received(workshop: Workshop) -> None:
+    async def body() -> None:
+        models = StandIn()
+        async with evaluator(workshop, models) as evaluate:
+            again = "(lambda r: asyncio.run(gathered(r, r, r, r)))(request_to('echo', parameters={'priority': 3}))"
+            assert await evaluate(f"[told(response) for response in {again}]") == str([[[1.0, 2.0]]] * 4)
+            assert [dict(request.parameters) for request in models.requests] == [{"priority": 3}] * 4
+            models.requests.clear()
+            new = "pb_utils.InferenceRequest(model_name='echo', inputs=request.inputs(), requested_output_names=[])"
+            assert await evaluate(f"{new}.exec().has_error()") == "False"
+            assert [tensor.name for tensor in models.requests[0].inputs] == ["CODE"]
+
+    run(body())
+
+
 def test_models_are_loaded_unloaded_and_asked_for(workshop: Workshop) -> None:
     async def body() -> None:
         models = StandIn()

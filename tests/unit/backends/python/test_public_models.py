@@ -160,12 +160,66 @@ class TritonPythonModel:
         tripled = np.frombuffer((values * np.float32(3)).tobytes(), np.float32).reshape(values.shape)
         return pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", np.asfortranarray(tripled))])
 """,
+        # the logger under the names of `logging`, tensors asked whether they are there, the configuration's insides
+        """
+import json
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    @classmethod
+    def auto_complete_config(cls, config):
+        config._model_config["parameters"] = {"factor": {"string_value": "3"}}
+        return config
+
+    def initialize(self, args):
+        self.logger = pb_utils.Logger
+        self.logger.info = self.logger.log_info
+        self.logger.warning = self.logger.log_warn
+        self.logger.info("initialize")
+
+    def execute(self, requests):
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request):
+        factor = pb_utils.get_input_tensor_by_name(request, "FACTOR")
+        factor = factor.as_numpy() if factor else np.float32(3)
+        values = pb_utils.get_input_tensor_by_name(request, "INPUT0")
+        if not values:
+            return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError("no values"))
+        self.logger.warning(f"{values.name()} {values.shape()}")
+        error = pb_utils.Tensor("TEXT", np.asarray([self.answer], dtype=np.object_))  # never sent: any object will do
+        assert pb_utils.InferenceResponse([error], pb_utils.TritonError("x")).has_error()
+        return pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", values.as_numpy() * factor)])
+""",
     ],
-    ids=["compiled_module", "event_loop", "processes", "read_only"],
+    ids=["compiled_module", "event_loop", "processes", "read_only", "logger"],
 )
 def test_ways_to_write_a_model(workshop: Workshop, source: str) -> None:
     async def body() -> None:
         assert await answer_of(workshop, source) == [3, 6]
+
+    run(body())
+
+
+def test_arrays_without_dimensions_are_tensors(workshop: Workshop) -> None:
+    source = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        outputs = [
+            pb_utils.Tensor("TEXT", np.asarray("a text", dtype=np.object_)),
+            pb_utils.Tensor("NUMBER", np.array(5, dtype=np.float32)),
+        ]
+        return [pb_utils.InferenceResponse(outputs) for _ in requests]
+"""
+
+    async def body() -> None:
+        async with workshop.instance(source) as instance:
+            text, number = arrays_of(await instance.execute([request(fp32(1))]))
+            assert (text.shape, text.item(), number.shape, number.item()) == ((), b"a text", (), 5.0)
 
     run(body())
 
