@@ -188,6 +188,16 @@ class InferenceServer:
         self._require_explicit_repositories("unregistration")
         await self._lifecycle.unregister(location)
 
+    async def poll_repositories(self) -> None:
+        """Look at the repositories now.
+
+        Raises:
+            UnavailableError: they are not polled.
+        """
+        if self._control != "poll":
+            raise UnavailableError("polling is disabled")
+        await self._lifecycle.poll_once()
+
     def _require_explicit_repositories(self, what: str) -> None:
         if self._control != "explicit":
             raise UnsupportedError(f"repository {what} is not allowed if model control mode is not EXPLICIT")

@@ -14,6 +14,7 @@ from conch.core.server import InferenceServer
 from conch.errors import CancelledError, ConchError
 from conch.inference import InferRequest, InferResponse, Parameter, RequestedOutput
 from conch.inprocess.tensors import ArrayLike, to_arrays, to_tensors
+from conch.tensor import Tensor
 
 
 @dataclass(kw_only=True)
@@ -63,6 +64,7 @@ class InferenceResponse:
         outputs: output name -> read-only array; BYTES as objects of type `bytes`, BF16 as its uint16 bits.
         error: what went wrong, with iterators that do not raise.
         final: whether it is the last one.
+        tensors: the outputs as the core has them, with their datatypes.
     """
 
     model_name: str
@@ -72,6 +74,7 @@ class InferenceResponse:
     parameters: Mapping[str, Parameter]
     error: ConchError | None = None
     final: bool = False
+    tensors: tuple[Tensor, ...] = ()
 
 
 class _Exchange:
@@ -144,6 +147,7 @@ class _Exchange:
             to_arrays(answer.outputs),
             dict(answer.parameters),
             final=final,
+            tensors=answer.outputs,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from conch import app
 from conch.backend_api import Backend
@@ -17,6 +17,7 @@ from conch.core.server import InferenceServer
 from conch.errors import InternalError, InvalidArgumentError, UnavailableError
 from conch.inprocess.event_loop import EventLoopThread
 from conch.listeners import Listener, build_listeners
+from conch.wire.shared_memory import SharedMemoryRegions
 
 logger = logging.getLogger("conch.inprocess")
 
@@ -31,6 +32,7 @@ class RunningServer:
     Attributes:
         thread: the loop that `core` lives on.
         core: what answers; to be called on the loop.
+        regions: the shared memory that attached listeners have in common.
 
     Raises:
         ConchError: a model does not load (with `exit_on_error`), or a port is taken.
@@ -42,6 +44,8 @@ class RunningServer:
         self._options = options
         self._registry = BackendRegistry(backends, app.backend_directory(options))
         self._listeners: Mapping[str, Listener] = {}
+        self._attached: list[Listener] = []
+        self.regions = SharedMemoryRegions(allowed=options.allow_client_shm)
         self._poller: asyncio.Task[None] | None = None
         self.thread = EventLoopThread("conch server", app.new_event_loop())
         try:
@@ -53,6 +57,17 @@ class RunningServer:
     def port(self, listener: str) -> int:
         """The port of "HTTPService", "GRPCInferenceService" or "Metrics Service"; 0 where it does not listen."""
         return self._listeners[listener].port if listener in self._listeners else 0
+
+    def attach(self, listener: Listener) -> None:
+        """Start a listener, which stops with the server unless it is detached before."""
+        self.thread.run(listener.start())
+        self._attached.append(listener)
+
+    def detach(self, listener: Listener) -> None:
+        """Stop a listener once it has answered what it accepted; nothing happens to one that is stopped."""
+        if listener in self._attached:
+            self._attached.remove(listener)
+            self.thread.run(self._end([listener]))
 
     def stop(self) -> bool:
         """Answer what is in flight for at most `exit_timeout_secs`, finalize the models, free ports and threads.
@@ -88,17 +103,20 @@ class RunningServer:
         if options.model_control_mode == "poll":
             self._poller = asyncio.create_task(self.core.lifecycle.poll(options.repository_poll_secs))
 
+    async def _end(self, listeners: Sequence[Listener]) -> None:
+        timeout_s = self._options.exit_timeout_secs
+        await asyncio.gather(*(listener.drain(timeout_s) for listener in listeners))
+        await asyncio.gather(*(listener.close() for listener in listeners))
+
     async def _stop(self) -> bool:
         drained = True
         if self._poller is not None:
             self._poller.cancel()
             await asyncio.gather(self._poller, return_exceptions=True)
         if hasattr(self, "core"):
-            timeout_s = self._options.exit_timeout_secs
-            listeners = self._listeners.values()
-            draining = asyncio.gather(*(listener.drain(timeout_s) for listener in listeners))
-            drained, _ = await asyncio.gather(self.core.stop(timeout_s), draining)
-            await asyncio.gather(*(listener.close() for listener in listeners))
+            listeners = [*self._listeners.values(), *self._attached]
+            self._attached.clear()
+            drained, _ = await asyncio.gather(self.core.stop(self._options.exit_timeout_secs), self._end(listeners))
         await self._registry.close()
         return drained
 

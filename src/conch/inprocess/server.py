@@ -5,16 +5,18 @@ from __future__ import annotations
 import atexit
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from conch.config.json_format import to_dict
 from conch.config.serve_options import ServeOptions
+from conch.core.api import ModelIndexEntry
 from conch.errors import InvalidArgumentError, UnavailableError
 from conch.inprocess.inference import AsyncResponseIterator, InferenceRequest, ResponseIterator
 from conch.inprocess.running import RunningServer
+from conch.repositories.opening import open_repository
 from conch.wire.prometheus import MetricsRenderer
 
 #: One directory or several.
@@ -83,9 +85,13 @@ class Server:
 
     def models(self, exclude_not_ready: bool = False) -> dict[tuple[str, str], Model]:
         """The models of the repositories by name and version (version "" where none was ever loaded)."""
-        running = self._require_running()
-        entries = running.thread.call(running.core.repository_index, exclude_not_ready)
+        entries = self.index(exclude_not_ready)
         return {(entry.name, entry.version): self.model(entry.name, entry.version) for entry in entries}
+
+    def index(self, ready: bool = False) -> Sequence[ModelIndexEntry]:
+        """The models of the repositories with their states; `ready` leaves out those that are not."""
+        running = self._require_running()
+        return running.thread.call(running.core.repository_index, ready)
 
     def load(self, name: str, parameters: Mapping[str, object] | None = None) -> Model:
         """Load or reload a model; needs `model_control_mode="explicit"`.
@@ -118,6 +124,32 @@ class Server:
         running = self._require_running()
         running.thread.run(running.core.unload_model(name, unload_dependents))
 
+    def register_model_repository(
+        self, repository_path: str | os.PathLike[str], name_mapping: Mapping[str, str] | None = None
+    ) -> None:
+        """Add a model repository (a directory or a URL), of which nothing is loaded; needs
+        `model_control_mode="explicit"`.
+
+        Args:
+            name_mapping: other names for some of its models: name of the directory -> name.
+
+        Raises:
+            ConchError: there is none, it is there already, or a name is taken.
+        """
+        running = self._require_running()
+        repository = open_repository(str(repository_path), self._options.repository_cache_directory, os.environ)
+        running.thread.run(running.core.add_repository(repository, dict(name_mapping or {})))
+
+    def unregister_model_repository(self, repository_path: str | os.PathLike[str]) -> None:
+        """Forget a model repository, once no model that was unloaded from it is in use. What serves goes on."""
+        running = self._require_running()
+        running.thread.run(running.core.unregister_repository(str(repository_path)))
+
+    def poll_model_repository(self) -> None:
+        """Look at the repositories now; needs `model_control_mode="poll"`."""
+        running = self._require_running()
+        running.thread.run(running.core.poll_repositories())
+
     def statistics(self, name: str = "", version: str = "") -> list[dict[str, Any]]:
         """What the models have done, as the statistics extension tells it; of all models without a name."""
         running = self._require_running()
@@ -129,6 +161,14 @@ class Server:
         renderer = MetricsRenderer(running.core, cpu_metrics=self._options.allow_cpu_metrics)
         return running.thread.call(renderer.render).decode()
 
+    def running(self) -> RunningServer:
+        """The loop and the core behind it, for what attaches listeners.
+
+        Raises:
+            UnavailableError: it does not run.
+        """
+        return self._require_running()
+
     def _require_running(self) -> RunningServer:
         if self._running is None:
             raise UnavailableError("the server does not run: call start(), or use it as a context manager")
@@ -139,7 +179,7 @@ class Model:
     """One model of a server, by name and version ("" for the version policy's choice). Made by `Server.model`."""
 
     def __init__(self, server: Server, name: str, version: str) -> None:
-        self._server = server
+        self.server = server
         self.name = name
         self.version = version
 
@@ -148,22 +188,22 @@ class Model:
 
     def ready(self) -> bool:
         """Whether it can answer."""
-        running = self._server._require_running()
+        running = self.server._require_running()
         return running.thread.call(running.core.is_model_ready, self.name, self.version)
 
     def metadata(self) -> dict[str, Any]:
         """Versions, platform, inputs and outputs. Raises NotFoundError for a model that is not loaded."""
-        running = self._server._require_running()
+        running = self.server._require_running()
         return _plain(running.thread.call(running.core.model_metadata, self.name, self.version))
 
     def config(self) -> dict[str, Any]:
         """Its complete configuration, with the fields of model_config.proto."""
-        running = self._server._require_running()
+        running = self.server._require_running()
         return to_dict(running.thread.call(running.core.model, self.name, self.version).config.message)
 
     def statistics(self) -> list[dict[str, Any]]:
         """What its versions have done."""
-        return self._server.statistics(self.name, self.version)
+        return self.server.statistics(self.name, self.version)
 
     def create_request(self, **fields: Any) -> InferenceRequest:
         """A request with these fields, to be given to `infer`."""
@@ -177,7 +217,7 @@ class Model:
         Raises:
             InvalidArgumentError: an input is no tensor. What the server finds wrong is raised by the iterator.
         """
-        running = self._server._require_running()
+        running = self.server._require_running()
         wanted = (request or InferenceRequest(**fields)).for_model(self.name, self.version)
         return ResponseIterator(running.core, wanted, running.thread.loop, raise_on_error=raise_on_error)
 
@@ -185,7 +225,7 @@ class Model:
         self, request: InferenceRequest | None = None, *, raise_on_error: bool = True, **fields: Any
     ) -> AsyncResponseIterator:
         """As `infer`, for `async for` on the caller's event loop."""
-        running = self._server._require_running()
+        running = self.server._require_running()
         wanted = (request or InferenceRequest(**fields)).for_model(self.name, self.version)
         return AsyncResponseIterator(running.core, wanted, running.thread.loop, raise_on_error=raise_on_error)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import numpy as np
 
 from conch.errors import InvalidArgumentError
 from conch.tensor import DataType, Tensor
 
-#: What an input may be: an array, anything with `__dlpack__` (a torch tensor), or a (nested) sequence.
+#: What an input may be: an array, anything with `__dlpack__` (a torch tensor), a (nested) sequence, or a tensor of the
+#: core.
 ArrayLike = object
 
 _BY_DTYPE: dict[np.dtype, DataType] = {
@@ -59,6 +61,9 @@ def to_tensors(inputs: Mapping[str, ArrayLike]) -> tuple[Tensor, ...]:
     """
     tensors = []
     for name, value in inputs.items():
+        if isinstance(value, Tensor):
+            tensors.append(msgspec.structs.replace(value, name=name))
+            continue
         try:
             array = to_array(value)
             tensors.append(Tensor.from_numpy(name, array, datatype_of(array.dtype)))

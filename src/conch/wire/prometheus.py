@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 
 import psutil
@@ -91,6 +91,14 @@ class MetricsRenderer:
         for family in self._server.custom_metrics:
             _render_custom(text, family)
         return text.encode()
+
+
+def render_families(families: Iterable[Family]) -> bytes:
+    """Custom metrics alone, in the form of the page."""
+    text = _Page()
+    for family in families:
+        _render_custom(text, family)
+    return text.encode()
 
 
 class _Page:

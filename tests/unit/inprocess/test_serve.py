@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -165,6 +166,22 @@ def test_a_function_whose_tensors_make_no_model_is_refused_and_may_be_bound_agai
             server.bind("add", add, ADD_INPUTS, ADD_OUTPUTS)
         with pytest.raises(InvalidArgumentError, match="at least one function"):
             server.bind("none", [], ADD_INPUTS, ADD_OUTPUTS)
+
+
+def test_functions_are_served_inside_a_running_event_loop() -> None:
+    """As in a notebook: its loop runs already, and goes on while the cell waits."""
+
+    async def cell() -> np.ndarray:
+        ones = np.ones((1, 3), np.float32)
+        with serve() as server:
+            server.bind("add", [add, add], ADD_INPUTS, ADD_OUTPUTS)
+            answer = await asyncio.to_thread(http_infer, server, "add", a=ones, b=ones)
+            again = http_infer(server, "add", a=ones, b=ones)
+            np.testing.assert_array_equal(answer.as_numpy("sum"), again.as_numpy("sum"))
+            found: np.ndarray = answer.as_numpy("sum")
+            return found
+
+    assert asyncio.run(cell()).tolist() == [[2, 2, 2]]
 
 
 def test_a_taken_port_is_told_and_leaves_no_thread() -> None:
