@@ -90,6 +90,12 @@ class EchoReceiver:
             self._end()
             self._stream.reply(b"\x88", self._received, sum(map(len, self._received)), b"\x88")
 
+    def place(self, size: int) -> memoryview | None:
+        return None
+
+    def on_placed(self, size: int, end: bool) -> None:
+        raise AssertionError("nothing was placed")
+
     def on_reset(self) -> None:
         if not self._ends:  # a stream whose answer still waits may be reset, too
             self._end()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -135,16 +135,27 @@ class UnaryCall(Call):
                     check_size(size, self._options.max_message_bytes)
                     self._start(chunk[5:])
                     return
-            self._read(chunk, end)
+            reader = self._reader
+            if reader is None:
+                reader = self._reader = MessageReader(self.head.encoding, self._options.max_message_bytes)
+            self._take(reader, reader.feed(chunk), end)
         except RpcError as error:
             self._fail(error.status, error.message)
 
-    def _read(self, chunk: Buffer, end: bool) -> None:
+    def place(self, size: int) -> memoryview | None:
+        return self._reader.place(size) if self._reader is not None and not self._over else None
+
+    def on_placed(self, size: int, end: bool) -> None:
+        if self._over or self._reader is None:
+            return
+        try:
+            self._take(self._reader, self._reader.advance(size), end)
+        except RpcError as error:
+            self._fail(error.status, error.message)
+
+    def _take(self, reader: MessageReader, messages: Iterator[Buffer], end: bool) -> None:
         """The slow path: the message comes in pieces, or compressed."""
-        reader = self._reader
-        if reader is None:
-            reader = self._reader = MessageReader(self.head.encoding, self._options.max_message_bytes)
-        for message in reader.feed(chunk):
+        for message in messages:
             if self._message is not None:
                 raise RpcError(Status.UNIMPLEMENTED, f"'{self.head.path}' takes one message, got more")
             self._message = message

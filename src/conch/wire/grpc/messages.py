@@ -68,13 +68,26 @@ class MessageReader:
             assert message is not None
             count = min(size - pos, len(message) - self._filled)
             message[self._filled : self._filled + count] = chunk[pos : pos + count]
-            self._filled += count
             pos += count
-            self.needed = len(message) - self._filled
-            if not self.needed:
-                self._message = None
-                self.needed = PREFIX_BYTES
-                yield self._finished(message)
+            yield from self.advance(count)
+
+    def place(self, size: int) -> memoryview | None:
+        """Where the next `size` bytes of the message lie, for `advance` once they are there; None if it has not as many
+        to come."""
+        if self._message is None or self.needed < size:
+            return None
+        return self._message[self._filled : self._filled + size]
+
+    def advance(self, size: int) -> Iterator[Buffer]:
+        """`size` bytes more of the message lie in their place; raises as `feed`."""
+        message = self._message
+        assert message is not None
+        self._filled += size
+        self.needed = len(message) - self._filled
+        if not self.needed:
+            self._message = None
+            self.needed = PREFIX_BYTES
+            yield self._finished(message)
 
     def _start(self) -> None:
         """A prefix is complete: make room for its message."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from conch.tensor.tensor import Buffer
@@ -94,12 +94,19 @@ class StreamCall(Call):
         self.stream.send_data(framed, size)
 
     def on_data(self, chunk: Buffer, end: bool) -> None:
-        if self._over:
-            return
-        reader = self._reader
-        assert reader is not None
+        if not self._over and self._reader is not None:
+            self._take(self._reader, self._reader.feed(chunk), end)
+
+    def place(self, size: int) -> memoryview | None:
+        return self._reader.place(size) if self._reader is not None and not self._over else None
+
+    def on_placed(self, size: int, end: bool) -> None:
+        if not self._over and self._reader is not None:
+            self._take(self._reader, self._reader.advance(size), end)
+
+    def _take(self, reader: MessageReader, messages: Iterator[Buffer], end: bool) -> None:
         try:
-            for message in reader.feed(chunk):
+            for message in messages:
                 self._unread.append(message)
                 self._unread_bytes += len(message) + _MESSAGE_COST_BYTES
             if end and reader.in_message:

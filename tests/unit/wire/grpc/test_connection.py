@@ -56,6 +56,52 @@ def test_message_may_be_cut_into_any_frames(client: RawClient) -> None:
     assert answered(client, 1)
 
 
+LARGE = framed(infer_request(request_id="r", raw=bytes(range(256)) * 2400, shape=(153_600,)).SerializeToString())
+
+
+@pytest.fixture
+def roomy(endpoint: Endpoint) -> Iterator[RawClient]:
+    """A client whose windows take a large answer."""
+    with RawClient(endpoint.port, {frames.SETTINGS_INITIAL_WINDOW_SIZE: 1 << 22}) as client:
+        client.send(frames.encode_window_update(0, 1 << 22))
+        yield client
+
+
+def large_answer(client: RawClient, stream_id: int) -> bytes:
+    fields, data = client.answer(stream_id)
+    assert fields["grpc-status"] == "0"
+    return pb.ModelInferResponse.FromString(data[5:]).raw_output_contents[0]
+
+
+@pytest.mark.parametrize("first", [1, 9, 14, 9 + 5 + 30, 100_000])
+def test_a_large_frame_may_come_in_pieces(roomy: RawClient, first: int) -> None:
+    sent = encode_frame(frames.DATA, frames.END_STREAM, 1, LARGE)
+    roomy.open(1)
+    for piece in (sent[:first], sent[first:-1], sent[-1:] + encode_frame(frames.PRIORITY, 0, 1, bytes(5))):
+        roomy.send(piece)
+    assert large_answer(roomy, 1) == bytes(range(256)) * 2400
+    roomy.open(3)
+    roomy.data(3, REQUEST)
+    assert answered(roomy, 3)
+
+
+def test_a_large_message_may_come_in_large_frames(roomy: RawClient) -> None:
+    roomy.open(1)
+    for start in range(0, len(LARGE), 200_000):
+        roomy.data(1, LARGE[start : start + 200_000], end=start + 200_000 >= len(LARGE))
+    assert large_answer(roomy, 1) == bytes(range(256)) * 2400
+
+
+def test_a_client_may_vanish_amid_a_large_frame(endpoint: Endpoint) -> None:
+    with RawClient(endpoint.port) as client:
+        client.open(1)
+        client.send(encode_frame(frames.DATA, frames.END_STREAM, 1, LARGE)[:400_000])
+    with RawClient(endpoint.port) as client:
+        client.open(1)
+        client.data(1, REQUEST)
+        assert answered(client, 1)
+
+
 def test_padding_is_ignored_and_counted(client: RawClient) -> None:
     block = client.headers()
     padded = bytes([7]) + block + bytes(7)

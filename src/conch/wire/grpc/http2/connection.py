@@ -16,6 +16,7 @@ from conch.wire.grpc.http2.lifetime import Lifetime
 from conch.wire.grpc.http2.limits import Http2Limits
 from conch.wire.grpc.http2.outbound import Outbound
 from conch.wire.grpc.http2.stream import NOBODY, Receiver, Stream
+from conch.wire.placed_reader import PLACED_BYTES, PlacedReader
 
 logger = logging.getLogger("conch.wire.grpc")
 
@@ -226,6 +227,8 @@ class Connection(asyncio.Protocol, Generic[H]):
             if kind == 0 and not flags & frames.PADDED and end > size and not self._blocks.unfinished:
                 self._begin_data(stream_id & frames.MAX_STREAM_ID, flags, length)
                 pos = self._continue_data(data, start)
+                if self._data_left >= PLACED_BYTES:
+                    self._place_data()
                 break
             if end > size:
                 self._await(kind, length)
@@ -308,6 +311,24 @@ class Connection(asyncio.Protocol, Generic[H]):
             except StreamFault as fault:
                 self._on_stream_fault(fault)
         return stop
+
+    def _place_data(self) -> None:
+        """Let the rest of a DATA payload be read where the stream's receiver wants it, if it does."""
+        stream = self.streams.get(self._data_stream)
+        place = stream.receiver.place(self._data_left) if stream is not None else None
+        if place is not None and self._transport is not None and not self._transport.is_closing():
+            PlacedReader(self._transport, self, place, self._on_progress, self._on_placed)
+
+    def _on_progress(self) -> None:
+        self.lifetime.heard = True
+
+    def _on_placed(self) -> None:
+        size, self._data_left = self._data_left, 0
+        stream = self.streams.get(self._data_stream)
+        if stream is not None:
+            end = bool(self._data_flags & frames.END_STREAM)
+            stream.remote_closed = end
+            stream.receiver.on_placed(size, end)
 
     def _charge(self, stream_id: int, length: int) -> None:
         """Take a frame's length from both receive windows; the connection's is refilled at once when half gone."""

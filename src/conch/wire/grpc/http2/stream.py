@@ -19,6 +19,15 @@ class Receiver(Protocol):
         """Bytes arrived, or with `end` the client has nothing more to send (`chunk` may be empty then)."""
         ...
 
+    def place(self, size: int) -> memoryview | None:
+        """Where the next `size` bytes are to lie, for `on_placed` to be called once they do; None to get them by
+        `on_data`."""
+        ...
+
+    def on_placed(self, size: int, end: bool) -> None:
+        """Like `on_data`, for bytes that lie in their place already."""
+        ...
+
     def on_reset(self) -> None:
         """The client gave the stream up or the connection is gone; nothing can be sent any more."""
         ...
@@ -32,6 +41,11 @@ class _Nobody:
     """Takes what a client still sends on a stream that has been answered."""
 
     def on_data(self, chunk: Buffer, end: bool) -> None: ...
+
+    def place(self, size: int) -> memoryview | None:
+        return None
+
+    def on_placed(self, size: int, end: bool) -> None: ...
 
     def on_reset(self) -> None: ...
 
