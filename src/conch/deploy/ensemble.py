@@ -13,12 +13,15 @@ from conch.deploy.export import Exported
 from conch.deploy.family import ModelFiles, template
 from conch.deploy.plan import Plan
 from conch.deploy.render import LABELLED, batching_comment
+from conch.deploy.split.apart import with_rows_apart
 from conch.deploy.split.parts import CorePart, PaddedAxis, Part, PythonPart, Split
 from conch.deploy.tasks import TensorSpec
 
 
 def settle(plan: Plan, split: Split, exported: Mapping[str, Exported]) -> Split:
     """The split with the inputs that the exported files have; what nobody reads any more is not made.
+
+    Rows of unequal size find their way, since it is known now what the networks take.
 
     Args:
         exported: by the suffix of the core part.
@@ -27,7 +30,8 @@ def settle(plan: Plan, split: Split, exported: Mapping[str, Exported]) -> Split:
     read = {tensor for part in parts for tensor in _read(part)}
     answered = {spec.name for spec in plan.outputs}
     lost = {tensor for part in split.parts for tensor in _read(part)} - read - answered
-    return msgspec.structs.replace(split, parts=tuple(_without_outputs(part, lost) for part in parts))
+    settled = msgspec.structs.replace(split, parts=tuple(_without_outputs(part, lost) for part in parts))
+    return with_rows_apart(plan.name, plan.outputs, settled)
 
 
 def model_name(plan: Plan, part: Part) -> str:

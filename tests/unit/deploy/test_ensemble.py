@@ -84,6 +84,31 @@ def test_input_that_nobody_reads_is_still_an_output_of_the_task() -> None:
     assert "attention_mask" in [spec.name for spec in settled.part("preprocess").outputs]
 
 
+def test_rows_are_set_apart_with_the_inputs_that_the_file_has() -> None:
+    preprocess, core = split().parts
+    assert isinstance(preprocess, PythonPart)
+    unpadded = ("unpadded", "input_ids", "outputs of one size")
+    whole = Split(
+        (
+            msgspec.structs.replace(preprocess, settings=(unpadded,)),
+            core,
+            PythonPart(
+                suffix="postprocess",
+                stage="postprocess",
+                summary="the pipeline's own postprocess",
+                inputs=(STATES,),
+                outputs=(),
+                template="pipeline_postprocess.py",
+            ),
+        )
+    )
+    postprocess = settle(plan(), whole, {"core": exported("token_type_ids")}).part("postprocess")
+    assert isinstance(postprocess, PythonPart)
+    settings = {key: value for key, value, _ in postprocess.settings}
+    assert settings["network_inputs"] == "input_ids attention_mask"
+    assert settings["network"] == "words_core"
+
+
 def test_ensemble_has_the_tensors_of_the_plan_and_a_step_for_each_part() -> None:
     config = parsed(render_ensemble(plan(), split(), ["a note"]))
     assert (config.name, config.platform, config.max_batch_size) == ("words", "ensemble", 32)

@@ -25,7 +25,9 @@ def with_rows_apart(name: str, answered: Sequence[TensorSpec], split: Split) -> 
 
     Args:
         name: of the ensemble.
-        answered: its outputs. Those that the network makes then come from the postprocess, which knows all rows.
+        split: its cores with the inputs that their files have.
+        answered: the outputs of the ensemble. Those that the network makes then come from the postprocess, which knows
+            all rows.
     """
     for core in split.parts:
         if not isinstance(core, CorePart):

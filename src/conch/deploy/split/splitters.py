@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from conch.deploy.split.apart import with_rows_apart
 from conch.deploy.split.parts import CannotSplit, DoesNotApply, Split
 from conch.deploy.split.subject import Subject
 
@@ -41,6 +40,13 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
     "zero-shot-image-classification": ("dual:zero_shot_image_classification",),
 }
 
+#: Why other tasks are not broken apart.
+_WHOLE: Mapping[str, str] = {
+    "mask-generation": "the preprocess of its pipeline runs the image encoder, its forward chooses the masks: no "
+    "stage is the network alone",
+    "decision": "its pipeline asks the network once for each prompt, for logits at positions that the prompt decides",
+}
+
 #: Tasks whose softmax or sigmoid may also run after the network, in Python.
 FOLDED = frozenset({"text-classification", "image-classification", "audio-classification"})
 
@@ -62,13 +68,12 @@ def split(subject: Subject) -> Split:
         splitter: Splitter = getattr(importlib.import_module(f"conch.deploy.split.{module}"), function)
         try:
             found: Split = padded.with_exact_padding(splitter(subject))
-            found = with_rows_apart(plan.name, plan.outputs, found)
             return msgspec.structs.replace(found, notes=(*found.notes, *notes))
         except CannotSplit as error:
             reasons[str(error)] = None
             if not isinstance(error, DoesNotApply):
                 notes[f"parts that need no transformers are not possible: {error}"] = None
-    raise CannotSplit("; ".join(reasons) or f"nothing breaks {plan.task.name} apart yet")
+    raise CannotSplit("; ".join(reasons) or _WHOLE[plan.task.name])
 
 
 def ways(task: str) -> tuple[str, ...]:
