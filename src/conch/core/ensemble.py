@@ -71,6 +71,14 @@ class EnsembleGraph:
         self._plans: dict[frozenset[str], Plan] = {}
         self._complete = self._make_plan(self._outputs)
 
+    def source(self, output: str) -> tuple[Step, str] | None:
+        """The step that makes an output, and the name its model has for it."""
+        number = self._made_by.get(output)
+        if number is None:
+            return None
+        step = self.steps[number]
+        return step, next(name for name, tensor in step.outputs if tensor == output)
+
     @property
     def feeds(self) -> Mapping[int, Sequence[int]]:
         """Step -> the steps that wait for it."""

@@ -24,9 +24,23 @@ class StepModel(Protocol):
 
     def infer(self, request: InferRequest) -> RequestFuture: ...
 
+    def label(self, output: str, index: int) -> str: ...
+
 
 #: The model of that name and version ("" for the newest that is ready); raises ConchError when there is none.
 FindModel = Callable[[str, str], StepModel]
+
+
+def label(graph: EnsembleGraph, find: FindModel, output: str, index: int) -> str:
+    """The class label that the model of the step has which makes an output; "" without one."""
+    source = graph.source(output)
+    if source is None:
+        return ""
+    step, name = source
+    try:
+        return find(step.model_name, step.model_version).label(name, index)
+    except ConchError:
+        return ""
 
 
 class StepRequests:

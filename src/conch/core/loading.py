@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ from conch.config.proto import ModelConfigMessage
 from conch.config.rate_limits import ResourceKey
 from conch.config.schema import ModelConfig
 from conch.config.sequences import with_sequence_tensors
-from conch.core import ensemble
+from conch.core import ensemble, ensemble_steps
 from conch.core.batch_hold import NO_HOLDS, Holds
 from conch.core.cache import ModelCache, ResponseCache
 from conch.core.clock import Clock
@@ -191,7 +192,9 @@ class Loader:
                 return EnsembleScheduler(pipeline, stats, respond, find, self._clock)
 
             plan = msgspec.structs.replace(plan, config=pipeline)
-            return await self._model(plan, version, make_ensemble, stats, started)
+            model = await self._model(plan, version, make_ensemble, stats, started)
+            model.other_label = partial(ensemble_steps.label, ensemble.EnsembleGraph(config), find)
+            return model
         states = await asyncio.to_thread(SequenceStates, config, plan.directory)
         places = complete.resolve_instances(config, self._options.gpu_count)
         placed = await self._load_instances(plan, version, places, stats)

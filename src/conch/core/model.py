@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -43,6 +43,7 @@ class Model:
     Attributes:
         cached: whether it keeps its responses.
         instances: what may change while it serves; None where nothing may.
+        other_label: what knows labels of outputs without a label file here.
     """
 
     instances: InstanceSet | None = None
@@ -65,6 +66,7 @@ class Model:
         self.uses = uses
         self.stats = stats or ModelStats()
         self._directory = directory
+        self.other_label: Callable[[str, int], str] | None = None
         self._version_text = str(version)
         self._rules = RequestRules(config)
         self._clock = clock
@@ -145,7 +147,9 @@ class Model:
 
     def label(self, output: str, index: int) -> str:
         """The class label of an index, "" without one."""
-        labels = self._labels.get(output, ())
+        labels = self._labels.get(output)
+        if labels is None:
+            return "" if self.other_label is None else self.other_label(output, index)
         return labels[index] if index < len(labels) else ""
 
     @cached_property

@@ -111,6 +111,7 @@ GROUPS: list[Group] = [
         decoupled_ensembles.STATISTICS,
     ),
     Group("python_api", ServerSpec("python_backend", "python_backend", LOAD_EACH), python_api.API),
+    Group("labels", ServerSpec("python_backend", "python_backend", LOAD_EACH), python_api.LABELS),
     Group("sequences", ServerSpec("sequences", "sequences"), sequences.ANSWERS),
     Group("sequence_statistics", ServerSpec("sequence_statistics", "sequences"), sequences.STATISTICS),
     Group("sequences_refused", ServerSpec("sequences_refused", "sequences_broken", ON_DEMAND), sequences.REFUSED),

@@ -233,3 +233,16 @@ API: list[Scenario] = scenarios(
         "pb_utils.is_model_ready('evaluate', '9')",
     ),
 )
+
+
+def classified(model: str, output: str) -> HttpRequest:
+    outputs = [{"name": output, "parameters": {"classification": 3}}]
+    return infer(model, {"inputs": [tensor("IN", "INT32", [3], [1, 3, 2])], "outputs": outputs})
+
+
+LABELS: list[Scenario] = scenarios(
+    of_a_model=classified("labelled", "OUT"),
+    of_the_model_of_a_step=classified("labels_inherited", "LAST"),
+    of_an_ensemble=classified("labels_of_its_own", "LAST"),
+    of_the_model_of_a_step_of_a_step=classified("labels_inherited_twice", "LAST"),
+)

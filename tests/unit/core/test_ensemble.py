@@ -48,6 +48,13 @@ def test_steps_wait_for_those_that_make_their_tensors_in_whatever_order_they_are
     assert plan.outputs == ("Y", "Z")
 
 
+def test_an_output_comes_from_the_step_that_makes_it_under_the_name_of_its_model() -> None:
+    graph = EnsembleGraph(two_branches())
+    assert graph.source("Z") == (graph.steps[0], "Y")
+    assert graph.source("c") == (graph.steps[2], "Y")
+    assert graph.source("X") is None
+
+
 def test_steps_that_no_requested_output_needs_do_not_run() -> None:
     graph = EnsembleGraph(two_branches())
     assert (graph.plan(requested("Y")).first, graph.plan(requested("Y")).steps) == ((1,), 1)
