@@ -65,11 +65,21 @@ def models_of(root: str, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Re
         else:
             model.files[inside] = RemoteFile(path, int(info.get("size") or 0), _mark(info))
     for model in models.values():
+        _take_out_markers(model)
         for path in model.files:
             for above in _above(path):
                 if above in model.files:
                     model.problem = f"its object '{model.files[above].path}' is a file and a directory"
     return models
+
+
+def _take_out_markers(model: RemoteModel) -> None:
+    """Empty objects that stand for directories, whose last slash the store's library has dropped."""
+    above = {each for path in (*model.files, *model.directories) for each in _above(path)}
+    for path, file in list(model.files.items()):
+        if file.size == 0 and (path in above or path.isdigit()):
+            del model.files[path]
+            model.directories.add(path)
 
 
 def _above(path: str) -> list[str]:

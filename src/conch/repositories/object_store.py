@@ -182,6 +182,9 @@ def open_file_system(address: Address, location: str) -> Any:
         identity = importlib.import_module("azure.identity.aio")
         client_id = options.pop("managed_identity")
         options["credential"] = identity.ManagedIdentityCredential(**({"client_id": client_id} if client_id else {}))
+    if address.protocol == "gs":
+        # The class that fsspec has for it asks another service for the kind of the bucket, up to a minute.
+        return importlib.import_module("gcsfs.core").GCSFileSystem(skip_instance_cache=True, **options)
     try:
         return fsspec.filesystem(address.protocol, skip_instance_cache=True, **options)
     except ValueError as error:

@@ -47,6 +47,20 @@ def test_objects_above_the_root_are_no_models(path: str) -> None:
     assert found(path) == {}
 
 
+def test_an_empty_object_that_cannot_be_a_file_is_a_directory() -> None:
+    infos = {
+        "models/ens/1": {"size": 0},
+        "models/ens/empty": {"size": 0},
+        "models/m/1": {"size": 0},
+        "models/m/1/assets": {"size": 0},
+        "models/m/1/assets/words": {"size": 5},
+    }
+    models = models_of("models", infos)
+    assert (models["ens"].directories, sorted(models["ens"].files)) == ({"1"}, ["empty"])
+    assert (models["m"].directories, sorted(models["m"].files)) == ({"1", "1/assets"}, ["1/assets/words"])
+    assert {model.problem for model in models.values()} == {""}
+
+
 def test_an_object_that_is_a_file_and_a_directory_is_refused() -> None:
     models = found("m/1", "m/1/model.py")
     assert models["m"].problem == "its object 'bucket/models/m/1' is a file and a directory"

@@ -17,6 +17,7 @@ from conch.repositories.address import Address, parse_address
 from conch.repositories.credentials import Credentials
 from conch.repositories.object_store import ObjectStoreRepository, open_file_system
 
+from .blob_servers import AzureServer, BlobServer, GoogleServer
 from .s3_server import S3Server
 
 
@@ -288,5 +289,45 @@ def test_what_s3_says_of_its_refusal_is_told_without_the_secret(tmp_path: Path, 
         with pytest.raises(UnavailableError, match="cannot be read: PermissionError: told by the test") as caught:
             await s3_repository(s3, tmp_path).look()
         assert "the-secret" not in caught.value.message
+
+    asyncio.run(work())
+
+
+@pytest.fixture(params=["google", "azure"])
+def blobs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[BlobServer, str]]:
+    """A server, and the URL of its models."""
+    pytest.importorskip("gcsfs" if request.param == "google" else "adlfs")
+    server: BlobServer = GoogleServer("bucket") if request.param == "google" else AzureServer("bucket")
+    with server.running():
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.port}")
+        if isinstance(server, AzureServer):
+            monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", server.connection_string)
+        yield server, "gs://bucket/models" if request.param == "google" else "as://account/bucket/models"
+
+
+def test_google_s_and_azure_s_stores_are_listed_and_fetched_once(tmp_path: Path, blobs: tuple[BlobServer, str]) -> None:
+    server, url = blobs
+    server.objects = {
+        "models/a/config.pbtxt": b"name",
+        "models/a/1/model.py": b"code",
+        "models/a/2/": b"",
+        "models/b/config.pbtxt": b"b",
+        "other/c/config.pbtxt": b"",
+    }
+    credentials = Credentials({"gs": {"": "anon"}, "as": {"": {"account_str": "account"}}})
+
+    async def work() -> None:
+        models = ObjectStoreRepository(url, parse_address(url, credentials, {}), tmp_path)
+        await models.look()
+        assert models.models() == ["a", "b"]
+        first = await models.fetch("a")
+        assert content(first) == {"config.pbtxt": "name", "1/model.py": "code"}
+        assert (first.directory / "2").is_dir()
+        server.objects["models/a/1/model.py"] = b"edit"
+        await models.look()
+        second = await models.fetch("a")
+        assert content(second)["1/model.py"] == "edit"
+        release(first, second)
+        assert sorted(server.downloads) == ["models/a/1/model.py", "models/a/1/model.py", "models/a/config.pbtxt"]
 
     asyncio.run(work())
