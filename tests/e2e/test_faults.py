@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import gevent
 import grpc
 import numpy as np
 import psutil
@@ -257,7 +258,7 @@ def test_sigterm_answers_what_is_in_flight_and_exits_with_zero(tmp_path: Path) -
         tensor = triton_http.InferInput("INPUT0", [1, 2], "FP32")
         tensor.set_data_from_numpy(np.array([[0.0, 7.0]], dtype=np.float32))
         pending = client.async_infer("slow", [tensor])
-        wait_until(started.exists)
+        wait_until(lambda: gevent.sleep(0.02) or started.exists())  # the client sends it while gevent waits
         children = psutil.Process(server.process.pid).children(recursive=True)
         server.process.send_signal(signal.SIGTERM)
         assert pending.get_result().as_numpy("OUTPUT0").tolist() == [[0.0, 7.0]]
