@@ -22,6 +22,7 @@ from conch.core.clock import Clock, Timer
 from conch.core.open_requests import OpenRequests
 from conch.core.padding import cut_response, longest_of, pad_request
 from conch.core.queue import Pending, Progress, RequestFuture, RequestQueue
+from conch.core.regrouping import Regrouping
 from conch.core.stats import ModelStats, PaddingStat
 from conch.errors import (
     BackendError,
@@ -102,6 +103,8 @@ class Scheduler:
         batching = config.dynamic_batching
         self._policy = BatchPolicy.of(config.max_batch_size, batching) if batching and config.max_batch_size else None
         self._padding = read_padding(config)
+        at_once = self._policy is not None and not self._policy.max_delay_ns and self._padding is None
+        self._regrouping = Regrouping() if at_once else None
         if self._padding is not None:
             stats.padding = PaddingStat()
         self._ordered = bool(batching and batching.preserve_ordering) and not config.decoupled
@@ -157,6 +160,8 @@ class Scheduler:
             raise
         self._stats.pending_count += 1
         self._unsettled += 1
+        if self._regrouping is not None:
+            self._regrouping.came()
         if self._idle and not self._dispatch_planned:
             self._dispatch_planned = True
             self._loop.call_soon(self._dispatch)
@@ -245,6 +250,11 @@ class Scheduler:
             self._stats.pending_count -= 1
             self._fail(pending, RejectedError("Request timeout expired"))
         wake_ns = queue.next_deadline_ns()
+        if self._regroups(now_ns):
+            assert self._regrouping is not None
+            if len(queue):
+                self._arm_timer(min(wake_ns or self._regrouping.until_ns, self._regrouping.until_ns))
+            return
         while self._idle and len(queue):
             if self._policy is None:
                 batch, later_ns = queue.take(1), 0
@@ -261,6 +271,13 @@ class Scheduler:
             self._execute(self._idle.pop(), batch, now_ns)
         if wake_ns and len(queue):
             self._arm_timer(wake_ns)
+
+    def _regroups(self, now_ns: int) -> bool:
+        """Whether the only idle instance waits for those who were just answered, since its batch has room for them."""
+        regrouping, policy = self._regrouping, self._policy
+        if regrouping is None or policy is None or not regrouping.waits(now_ns):
+            return False
+        return len(self._idle) == 1 and len(self._queue) < policy.max_batch_size
 
     def _arm_timer(self, at_ns: int) -> None:
         if self._timer is not None:
@@ -323,6 +340,9 @@ class Scheduler:
             return
         # The instance gets its next batch before this one is answered: it computes while the answers are encoded.
         self._release(worker)
+        if self._regrouping is not None:
+            now_ns = self._clock.monotonic_ns()
+            self._regrouping.executed(len(batch), now_ns - started_ns, now_ns)
         if len(self._queue):
             self._dispatch()
         owed = self._settle_batch(batch, started_ns, done.result())
@@ -441,6 +461,8 @@ class Scheduler:
         if pending.progress is not None:
             pending.progress.executing = True
         self._stats.pending_count += 1
+        if self._regrouping is not None:
+            self._regrouping.came()
         if self._idle and not self._dispatch_planned:
             self._dispatch_planned = True
             self._loop.call_soon(self._dispatch)
