@@ -55,7 +55,13 @@ LIGHT = (
 )
 """Checkpoints whose preprocess and postprocess need no transformers."""
 
-GENERIC = ("automatic-speech-recognition", "object-detection.detr", "text-generation", "zero-shot-object-detection")
+GENERIC = (
+    "automatic-speech-recognition",
+    "document-question-answering.donut",
+    "object-detection.detr",
+    "text-generation",
+    "zero-shot-object-detection",
+)
 """One checkpoint for each way to keep the pipeline's own steps; they start slowly, so not all of them."""
 
 
@@ -177,7 +183,6 @@ REQUESTS: dict[str, tuple[dict[str, Any], ...]] = {
         {"chunk_length_s": "0.4", "stride_length_s": "0.05", "return_timestamps": "char"},
         {"chunk_length_s": "0.3", "stride_length_s": "[0.1, 0.05]", "return_timestamps": "word"},
     ),
-    "audio-classification": ({"top_k": 2}, {"function_to_apply": "sigmoid"}),
     "object-detection.detr": ({"threshold": "0.05"},),
     "fill-mask": ({"top_k": 2}, {"targets": "red,blue,harbour"}),
 }
@@ -223,7 +228,6 @@ def test_client_cannot_tell_the_approaches_apart(name: str, both_server: ServerP
     ("name", "parameters"),
     [
         ("object-detection.detr", {"threshold": "0.05"}),
-        ("audio-classification", {}),
         ("automatic-speech-recognition", {"return_timestamps": "char"}),
         ("automatic-speech-recognition", {"chunk_length_s": "0.3", "return_timestamps": "word"}),
         ("fill-mask", {"top_k": 2}),

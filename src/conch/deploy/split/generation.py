@@ -21,8 +21,8 @@ from conch.tensor import DataType
 _GENERATED = TensorSpec("generated", DataType.BYTES, (1,), "what the pipeline's forward made, as JSON")
 _NEW_TOKENS = TensorSpec("new_tokens", DataType.INT64, (-1, -1), "the tokens of each returned sequence; -1 is padding")
 #: Tensors that have one row a sample in every model; pictures and sounds may have one row each, and travel as JSON.
-_TOKENS = ("input_ids", "attention_mask", "token_type_ids")
-_OF_ONE_MEDIUM = ("automatic-speech-recognition",)
+_TOKENS = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids")
+_OF_ONE_MEDIUM = ("automatic-speech-recognition", "document-question-answering")
 
 
 def text_generation(subject: Subject) -> Split:

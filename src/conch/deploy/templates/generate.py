@@ -147,11 +147,12 @@ class TritonPythonModel:
         return forward_batches(self.pipe, parts, largest=largest, stopping_criteria=gone, **forward)
 
     def read_documents(self, parts: list[Any], clients: list[Cancelled], forward: dict[str, Any]) -> list[Any]:
-        """What the pipeline's forward makes of each page, one after the other."""
-        return [
+        """What the pipeline's forward makes of each page, one after the other: of it, what the postprocess reads."""
+        made = [
             self.pipe.forward(part, stopping_criteria=until_gone([cancelled]), **forward)
             for part, cancelled in zip(parts, clients, strict=True)
         ]
+        return [{"sequences": output["sequences"]} for output in made]
 
     def generate_each(
         self, parts: list[Any], clients: list[Cancelled], forward: dict[str, Any], seed: int | None
