@@ -200,6 +200,7 @@ def build_server(
         retry_count=options.model_load_retry_count,
         holds=scheduler_holds(os.environ),
         rate_limits=options.rate_limit_resource if options.rate_limit == "execution_count" else None,
+        metrics=options.metrics_config,
     )
     cache = build_cache(options.cache_config, clock)
     models = ModelAccess()

@@ -55,7 +55,11 @@ def build_listeners(
     listeners: dict[str, Listener] = {}
     regions = SharedMemoryRegions(allowed=options.allow_client_shm)
     keys = ApiKeys(Path(options.api_key_file)) if options.api_key_file else None
-    metrics = MetricsRenderer(server, cpu_metrics=options.allow_cpu_metrics)
+    metrics = MetricsRenderer(
+        server,
+        cpu_metrics=options.allow_cpu_metrics,
+        counter_latencies=options.metrics_config.counter_latencies,
+    )
     http = http_options(options)
     if options.allow_grpc:
         listeners["GRPCInferenceService"] = GrpcServer(server, grpc_options(options, grpc_delays), regions, keys)

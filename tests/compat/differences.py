@@ -60,6 +60,10 @@ FAILED_ONCE = "a failed request of an ensemble counts as one failure; Triton cou
 RESPONSE_STATISTICS = (
     "conch counts the responses of decoupled Python models one by one; that backend of Triton does not"
 )
+LATENCIES = (
+    "without counter_latencies conch goes on counting requests, where Triton's counts stay 0, and summarises requests "
+    "to models with a response cache, too"
+)
 MIXED_STEPS = "conch names the tensors that responses of different steps would meet in; Triton names the ensemble"
 ENDLESS = "conch refuses a step that makes an input of the ensemble again; Triton loads it and never answers"
 ALL_ERRORS = "conch lists everything that is wrong with an ensemble; Triton what it finds first"
@@ -242,6 +246,9 @@ ON_PURPOSE: dict[tuple[str, str], Purpose] = {
     ("decoupled_statistics", "of an ensemble that fails"): Purpose(FAILED_ONCE, r".*\.fail\.count: .*"),
     ("decoupled_statistics", "over gRPC"): Purpose(FAILED_ONCE, r".*\.fail\.count: .*"),
     ("decoupled_statistics", "of an ordinary model"): Purpose(ERROR_RESPONSES, UNCOUNTED),
+    ("latencies", "metrics"): Purpose(
+        LATENCIES, r"line \w+: nv_inference_(count|exec_count|request_success|request_summary_us\w*)\{.*"
+    ),
     ("model_calls", "an ensemble whose step fails"): Purpose(STEP_NAMED, r"body\.outputs\[0\]\.data\[0\]: .*"),
     **{
         (group, scenario.format(model)): Purpose(reason, WHOLE)

@@ -18,7 +18,7 @@ EXTENSIONS_TO_COME = {"system_shared_memory", "cuda_shared_memory"}
 FAMILIES_NOT_COMPARED = re.compile(r"nv_(gpu|energy|pinned)_|nv_cache_(?!\w+_per_model)")
 
 #: Samples whose value depends on the machine or the clock.
-VOLATILE_SAMPLE = re.compile(r"^((?:nv_\w*duration\w*|nv_cpu_\w+)(?:\{.*\})?) \S+$")
+VOLATILE_SAMPLE = re.compile(r"^((?:nv_\w*duration\w*|nv_\w*_summary_\w*(?<!_count)|nv_cpu_\w+)(?:\{.*\})?) \S+$")
 
 #: The directory of a model that was loaded with files of its own; the server chooses it.
 TEMPORARY_MODEL = re.compile(r"(?<![\w>])/(?:[\w.-]+/)+(?=\d+/\w+\.py\()")

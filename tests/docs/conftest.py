@@ -79,7 +79,8 @@ def workplace_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workp
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"not looked at by the stand-in")
     ModelRepositoryBuilder(directory / "models").add("clip", _CLIP, _clip_config())
-    with serving(directory / "models", "--model-control-mode=explicit", "--load-model=*") as server:
+    flags = ["--metrics-config=summary_latencies=true", "--metrics-config=histogram_latencies=true"]
+    with serving(directory / "models", "--model-control-mode=explicit", "--load-model=*", *flags) as server:
         yield Workplace(directory, server)
         assert server.stop() == 0
 

@@ -25,11 +25,10 @@ class Kind(enum.Enum):
 
 
 class Use(enum.Enum):
-    """What conch does with a flag. LATER flags are refused unless they say what conch does anyway."""
+    """What conch does with a flag."""
 
     IMPLEMENTED = "implemented"
     IGNORED = "ignored"
-    LATER = "later"
     DEPRECATED = "deprecated"
 
 
@@ -39,7 +38,7 @@ class Flag(msgspec.Struct, frozen=True):
     Attributes:
         name: without the dashes.
         default: what holds when it is not given.
-        help: what it does; for IGNORED and LATER flags, why it has no effect here.
+        help: what it does; for IGNORED flags, why it has no effect here.
         choices: the only values allowed; empty for any.
         repeatable: may be given several times.
     """
@@ -69,7 +68,7 @@ _DEVICES = "Memory and devices"
 _DEPRECATED = "Deprecated"
 
 _B, _I, _F, _S, _P, _K = Kind.BOOLEAN, Kind.INTEGER, Kind.FLOAT, Kind.STRING, Kind.PATH, Kind.SETTING
-_IGN, _LATER, _OLD = Use.IGNORED, Use.LATER, Use.DEPRECATED
+_IGN, _OLD = Use.IGNORED, Use.DEPRECATED
 
 _ONE_LOOP = "one event loop serves all connections"
 _NO_LIBRARIES = "there are no shared libraries to search; engines are Python packages"
@@ -147,7 +146,9 @@ FLAGS: tuple[Flag, ...] = (
     Flag("metrics-port", _METRICS, _I, 8002, "port to listen on"),
     Flag("allow-gpu-metrics", _METRICS, _B, True, "there are no GPU metrics yet", _IGN),
     Flag("metrics-interval-ms", _METRICS, _F, 2000.0, "metrics are computed when they are read", _IGN),
-    Flag("metrics-config", _METRICS, _K, "", "summaries and histograms are not available yet", _LATER, repeatable=True),
+    Flag("metrics-config", _METRICS, _K, "",
+         "<setting>=<value>: counter_latencies=false, summary_latencies=true, histogram_latencies=true, or "
+         "summary_quantiles=<quantile>:<error>[,...]; see the page on metrics", repeatable=True),
     Flag("allow-sagemaker", _PLATFORMS, _B, False, "listen for Amazon SageMaker: /ping, and /invocations of the model "
          "that SAGEMAKER_TRITON_DEFAULT_MODEL_NAME names"),
     Flag("sagemaker-port", _PLATFORMS, _I, 8080, "port to listen on for SageMaker"),

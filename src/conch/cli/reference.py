@@ -25,7 +25,6 @@ the same; a boolean flag alone means true. Each flag is one of:
 
 - **implemented**: it does what it says.
 - **ignored**: accepted, a note says that it has no effect.
-- **later**: accepted only with the value that describes what conch does anyway, refused otherwise.
 - **deprecated**: accepted, a note names its successor.
 
 Exit codes: 0 after a graceful stop (SIGTERM or SIGINT; a second SIGINT ends at once), 1 when the server could not

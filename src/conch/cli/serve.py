@@ -11,6 +11,7 @@ from typing import Any
 
 from conch.cli.flags import FLAGS, Flag, Kind, Use, Value
 from conch.config.cache_options import CacheOptions, parse_cache_config
+from conch.config.metrics_options import MetricsOptions, parse_metrics_config
 from conch.config.platforms import parse_port_range, platform_flags, with_platforms
 from conch.config.rate_limits import ResourceKey, parse_resources
 from conch.config.restrictions import Restriction, parse_restrictions
@@ -95,7 +96,7 @@ def read_options(
     Platforms set some flags through the environment; the command line counts before it.
 
     Raises:
-        UsageError: a value that cannot be read, a flag that is not available yet, or no model repository.
+        UsageError: a value that cannot be read, or no model repository.
     """
     notes: list[str] = []
     fields: dict[str, Any] = {}
@@ -110,8 +111,6 @@ def read_options(
             fields[_field(flag)] = _combine(flag, values, fields.get(_field(flag), ()))
         elif flag.use is Use.IGNORED:
             notes.append(f"--{flag.name} is ignored: {flag.help}")
-        elif flag.use is Use.LATER and any(value != flag.default for value in values):
-            raise UsageError(f"--{flag.name}={texts[-1]} cannot be honoured: {flag.help}; leave the flag out")
         elif flag.use is Use.DEPRECATED:
             notes.append(f"--{flag.name} is deprecated: {flag.help}")
             if flag.name == "strict-model-config":
@@ -146,6 +145,8 @@ def _combine(flag: Flag, values: Sequence[Value], earlier: Sequence[object]) -> 
         return rate_limits([str(value) for value in values])
     if flag.name == "trace-config":
         return trace_options([str(value) for value in values])
+    if flag.name == "metrics-config":
+        return metrics_options([str(value) for value in values])
     if flag.name in ("http-restricted-api", "grpc-restricted-protocol"):
         return restrictions(flag.name, [str(value) for value in values])
     if flag.kind is Kind.PATH and flag.repeatable:
@@ -245,6 +246,18 @@ def trace_options(texts: Sequence[str]) -> TraceOptions:
         return parse_trace_config(texts)
     except ConchError as error:
         raise UsageError(f"--trace-config: {error.message}") from error
+
+
+def metrics_options(texts: Sequence[str]) -> MetricsOptions:
+    """What `--metrics-config` texts say of the metrics page.
+
+    Raises:
+        UsageError: they say nothing that makes sense.
+    """
+    try:
+        return parse_metrics_config(texts)
+    except ConchError as error:
+        raise UsageError(f"--metrics-config: {error.message}") from error
 
 
 def _check(options: ServeOptions) -> None:

@@ -10,6 +10,7 @@ from google.protobuf import json_format, text_format
 
 from conch.config import schema
 from conch.config.batch_tensors import batch_inputs, batch_outputs
+from conch.config.model_metrics import first_response_buckets
 from conch.config.proto import ConfigPart, ModelConfigMessage, pb
 from conch.config.sequences import sequence_batching
 from conch.config.support import field_paths
@@ -92,6 +93,7 @@ def from_message(message: ModelConfigMessage) -> schema.ModelConfig:
         default_model_filename=kept.default_model_filename,
         parameters={key: kept.parameters[key].string_value for key in kept.parameters},
         decoupled=kept.model_transaction_policy.decoupled,
+        first_response_buckets=first_response_buckets(kept),
         response_cache=kept.response_cache.enable,
         ensemble_scheduling=ensemble,
         sequence_batching=sequence_batching(kept) if kept.HasField("sequence_batching") else None,

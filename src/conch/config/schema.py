@@ -239,6 +239,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
         batch_output: outputs that are taken apart along an input of the requests.
         parameters: `parameters { key value { string_value } }` flattened.
         decoupled: model_transaction_policy.decoupled.
+        first_response_buckets: model_metrics: upper bounds in ms of the histogram of first responses; () for the usual.
         response_cache: response_cache.enable.
         ensemble_scheduling: None for every model that is not an ensemble.
     """
@@ -256,6 +257,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
     default_model_filename: str
     parameters: Mapping[str, str]
     decoupled: bool = False
+    first_response_buckets: tuple[float, ...] = ()
     response_cache: bool = False
     ensemble_scheduling: EnsembleScheduling | None = None
     sequence_batching: SequenceBatching | None = None

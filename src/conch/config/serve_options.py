@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from conch.config.cache_options import CacheOptions, LocalCacheOptions
+from conch.config.metrics_options import MetricsOptions
 from conch.config.rate_limits import ResourceKey
 from conch.config.restrictions import Restriction
 from conch.config.trace_options import TraceOptions
@@ -117,6 +118,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     allow_cpu_metrics: bool = True
     metrics_address: str = ""
     metrics_port: int = 8002
+    metrics_config: MetricsOptions = MetricsOptions()
 
     log_verbose: int = 0
     log_info: bool = True

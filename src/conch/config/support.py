@@ -163,7 +163,9 @@ SUPPORT: dict[str, Support] = {
     "ensemble_scheduling.step.model_version": _honoured("-1 for the newest version that is ready"),
     "ensemble_scheduling.step.input_map": _honoured("the step's input -> the ensemble's tensor"),
     "ensemble_scheduling.step.output_map": _honoured("the step's output -> the ensemble's tensor"),
-    "ensemble_scheduling.step.model_namespace": _ignored("written by the server with --model-namespacing: which model the step is"),
+    "ensemble_scheduling.step.model_namespace": _ignored(
+        "written by the server with --model-namespacing: which model the step is"
+    ),
     "instance_group": _honoured("how many instances of the model run, and where"),
     "instance_group.name": _honoured("`<model>_<position>` when empty; instances are `<group name>_<index>`"),
     "instance_group.kind": _honoured(
@@ -207,7 +209,12 @@ SUPPORT: dict[str, Support] = {
     "model_repository_agents": _refused("repository agents are not available"),
     "response_cache": _honoured("answers are kept, and given to equal requests"),
     "response_cache.enable": _honoured("off by default; not for decoupled models and models of sequences"),
-    "model_metrics": _ignored("metrics of models keep their default buckets"),
+    "model_metrics": _honoured("buckets of histograms, with `--metrics-config=histogram_latencies=true`"),
+    "model_metrics.metric_control": _honoured("one entry a family"),
+    "model_metrics.metric_control.metric_identifier": _honoured("which metric"),
+    "model_metrics.metric_control.metric_identifier.family": _honoured("`nv_inference_first_response_histogram_ms`"),
+    "model_metrics.metric_control.histogram_options": _honoured("how it is shown"),
+    "model_metrics.metric_control.histogram_options.buckets": _honoured("upper bounds in ms, ascending"),
 }
 
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 
 from conch.config.batch_tensors import batch_tensor_problems
+from conch.config.model_metrics import metric_notes, metric_problems
 from conch.config.padding import PADDING, has_effect, padding_problems
 from conch.config.proto import ConfigPart, ModelConfigMessage, pb
 from conch.config.schema import ModelConfig
@@ -40,7 +41,7 @@ def validate(config: ModelConfig) -> None:
         InvalidArgumentError: a rule is broken; the text names the model and lists every violation.
     """
     _refuse(config.message, violations(config.message, complete=True) + padding_problems(config))
-    notes = ignored(config.message)
+    notes = [*ignored(config.message), *metric_notes(config.message)]
     if PADDING in config.parameters and not has_effect(config):
         notes.append(f"'parameters' {PADDING} is ignored since without 'dynamic_batching' there are no batches to pad")
     if notes:
@@ -219,6 +220,7 @@ _RULES: tuple[_Rule, ...] = (
     *_POLLED_RULES,
     state_problems,
     batch_tensor_problems,
+    metric_problems,
     _warm_up,
     _instance_groups,
     _refused_fields,

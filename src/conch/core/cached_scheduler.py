@@ -53,12 +53,17 @@ class _Waiter:
 
 
 class _Flight:
-    """One execution; the scheduler behind counts it as that of the first waiter."""
+    """One execution; the scheduler behind counts it as that of the first waiter.
 
-    __slots__ = ("future", "key", "waiters")
+    Attributes:
+        lookup_ns: what it took to find out that the first waiter has to be executed.
+    """
 
-    def __init__(self, key: FlightKey, future: RequestFuture, leader: _Waiter) -> None:
+    __slots__ = ("future", "key", "lookup_ns", "waiters")
+
+    def __init__(self, key: FlightKey, future: RequestFuture, leader: _Waiter, lookup_ns: int) -> None:
         self.key = key
+        self.lookup_ns = lookup_ns
         self.future = future
         self.waiters = [leader]
 
@@ -163,11 +168,12 @@ class CachedScheduler:
 
     def _lead(self, waiter: _Waiter, key: bytes) -> None:
         """Pass a request on, in the name of all that join it later."""
-        self._stats.record_cache_miss(self._clock.monotonic_ns() - waiter.lookup_ns)
+        lookup_ns = self._clock.monotonic_ns() - waiter.lookup_ns
+        self._stats.record_cache_miss(lookup_ns)
         pending = waiter.pending
         pending.future = RequestFuture(loop=self._loop)
         flight_key = _flight_key(waiter, key)
-        flight = waiter.flight = self._flights[flight_key] = _Flight(flight_key, pending.future, waiter)
+        flight = waiter.flight = self._flights[flight_key] = _Flight(flight_key, pending.future, waiter, lookup_ns)
         pending.future.on_settled = partial(self._on_answer, flight)
         try:
             self._scheduler.submit(pending)
@@ -200,7 +206,7 @@ class CachedScheduler:
         """Keep an answer, then give it to all that wait for it."""
         started_ns = self._clock.monotonic_ns()
         self._cache.insert(flight.key[0], CachedResponse.copy_of(response))
-        self._stats.add_cache_insertion(self._clock.monotonic_ns() - started_ns)
+        self._stats.add_cache_insertion(self._clock.monotonic_ns() - started_ns, flight.lookup_ns)
         for number, waiter in enumerate(tuple(flight.waiters)):
             if waiter.future.done():
                 continue

@@ -72,9 +72,22 @@ class _Run:
         compute: the sums of what the steps' executions took: input, infer, output in ns.
         accepted: whether `submit` has returned, so that an error can no longer be raised there.
         over: whether it has ended, and with what if it is an error.
+        answered: whether a response was sent.
     """
 
-    __slots__ = ("accepted", "compute", "error", "held", "made", "over", "pending", "plan", "running", "started_ns")
+    __slots__ = (
+        "accepted",
+        "answered",
+        "compute",
+        "error",
+        "held",
+        "made",
+        "over",
+        "pending",
+        "plan",
+        "running",
+        "started_ns",
+    )
 
     def __init__(self, pending: Pending, plan: Plan, now_ns: int) -> None:
         self.pending = pending
@@ -86,6 +99,7 @@ class _Run:
         self.compute = (0, 0, 0)
         self.accepted = False
         self.over = False
+        self.answered = False
         self.error: ConchError | None = None
 
 
@@ -292,6 +306,9 @@ class DecoupledEnsembleScheduler:
     def _send(self, run: _Run) -> None:
         """Send what was made; with the last of it, or with nothing, the request ends where no step is under way."""
         made, run.made = run.made, []
+        if made and not run.answered:
+            run.answered = True
+            self._stats.record_first_response(self._clock.monotonic_ns() - run.pending.enqueued_ns)
         last = None
         if not run.running and not run.held:
             last = made.pop() if made else msgspec.structs.replace(self._response(run.pending, ()), empty=True)

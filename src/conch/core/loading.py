@@ -13,6 +13,7 @@ import msgspec
 
 from conch.backend_api import Backend, Instance, InstanceSpec, MetricSink, ModelSource, OtherModels
 from conch.config import complete, pbtxt, validate, versions
+from conch.config.metrics_options import MetricsOptions
 from conch.config.proto import ModelConfigMessage
 from conch.config.rate_limits import ResourceKey
 from conch.config.schema import ModelConfig
@@ -26,6 +27,7 @@ from conch.core.ensemble import FindConfig
 from conch.core.ensemble_scheduler import EnsembleScheduler
 from conch.core.ensemble_steps import FindModel
 from conch.core.instance_set import InstanceSet, match
+from conch.core.latencies import make_stats
 from conch.core.model import Model
 from conch.core.rate_limiter import RateLimiter
 from conch.core.scheduler import Scheduler
@@ -51,6 +53,7 @@ class LoadOptions(msgspec.Struct, frozen=True):
         rate_limits: the resources of the rate limiter, by name and device; None where instances run whenever they are
             free.
         holds: how many requests schedulers wait for before their first batch, for tests of schedulers.
+        metrics: what is kept of latencies beyond counters.
     """
 
     auto_complete: bool = True
@@ -60,6 +63,7 @@ class LoadOptions(msgspec.Struct, frozen=True):
     retry_count: int = 0
     rate_limits: Mapping[ResourceKey, int] | None = None
     holds: Holds = NO_HOLDS
+    metrics: MetricsOptions = MetricsOptions()
 
 
 class LoadPlan(msgspec.Struct, frozen=True):
@@ -180,11 +184,11 @@ class Loader:
             ConchError: an instance failed; those that had loaded are closed again.
         """
         started = time.monotonic()
-        stats = ModelStats()
         config = plan.config
         if config.ensemble_scheduling is not None:
             steps = ensemble.decoupled_steps(config, lambda name, version: find(name, version).config)
             pipeline = ensemble.with_transaction_policy(config, bool(steps))
+            stats = make_stats(pipeline, self._options.metrics, self._clock)
 
             def make_ensemble(stats: ModelStats, respond: Respond) -> Scheduling:
                 if steps:
@@ -195,6 +199,7 @@ class Loader:
             model = await self._model(plan, version, make_ensemble, stats, started)
             model.other_label = partial(ensemble_steps.label, ensemble.EnsembleGraph(config), find)
             return model
+        stats = make_stats(config, self._options.metrics, self._clock)
         states = await asyncio.to_thread(SequenceStates, config, plan.directory)
         places = complete.resolve_instances(config, self._options.gpu_count)
         placed = await self._load_instances(plan, version, places, stats)

@@ -62,10 +62,15 @@ class OpenRequests:
         elif answer is not None and pending.future.on_response is not None and not given_up:
             pending.future.on_response(answer)
         if self._decoupled and not pending.uncounted:
-            self._count_response(pending, progress, "cancel" if given_up else _kind(answer), came_ns)
+            kind: ResponseKind = "cancel" if given_up else _kind(answer)
+            self._count_response(pending, progress, kind, came_ns, only_end=answer is None)
 
-    def _count_response(self, pending: Pending, progress: Progress, kind: ResponseKind, came_ns: int) -> None:
+    def _count_response(
+        self, pending: Pending, progress: Progress, kind: ResponseKind, came_ns: int, *, only_end: bool
+    ) -> None:
         since_ns = progress.sent_ns or pending.started_ns
+        if not progress.sent and not only_end and kind != "cancel":
+            self._stats.record_first_response(came_ns - pending.arrived_ns)
         self._stats.record_response(progress.sent, kind, came_ns - since_ns, self._clock.monotonic_ns() - came_ns)
         progress.sent += 1
         progress.sent_ns = came_ns

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from conch.core.api import BatchStat, DurationStat, ModelStatistics, ResponseStat
+from conch.core.metrics import Histogram
 from conch.errors import FailureReason
 
 #: Upper bounds in seconds of the request-duration histogram.
@@ -86,6 +87,7 @@ class ModelStats:
         failures: failed requests by reason.
         pending_count: requests waiting in the scheduler's queue at this moment.
         padding: set for a model that declares padding, by its scheduler.
+        first_response_ms: from a request's arrival to its first response; None where nobody asks for it.
         duration_buckets: cumulative-free counts per bucket of DURATION_BUCKETS_S, the last one for everything above.
     """
 
@@ -97,6 +99,7 @@ class ModelStats:
         self.load_duration_s = 0.0
         self.pending_count = 0
         self.padding: PaddingStat | None = None
+        self.first_response_ms: Histogram | None = None
         self.failures: dict[FailureReason, int] = dict.fromkeys(FailureReason, 0)
         self.duration_buckets = [0] * (len(DURATION_BUCKETS_S) + 1)
         self._success = _Duration()
@@ -146,8 +149,12 @@ class ModelStats:
         self._cache_miss.count += 1
         self._cache_miss.ns += lookup_ns
 
-    def add_cache_insertion(self, insertion_ns: int) -> None:
-        """The answer to a request that missed was put into the cache; counts as time of the miss."""
+    def add_cache_insertion(self, insertion_ns: int, lookup_ns: int) -> None:
+        """The answer to a request that missed was put into the cache; counts as time of the miss.
+
+        Args:
+            lookup_ns: what the look-up took, which was recorded when the request missed.
+        """
         self._cache_miss.ns += insertion_ns
 
     def record_failure(self, reason: FailureReason, total_ns: int) -> None:
@@ -155,6 +162,11 @@ class ModelStats:
         self._fail.count += 1
         self._fail.ns += total_ns
         self.failures[reason] += 1
+
+    def record_first_response(self, waited_ns: int) -> None:
+        """The first response to a request came so long after the request."""
+        if self.first_response_ms is not None:
+            self.first_response_ms.observe(waited_ns // 1_000_000)
 
     def record_response(self, number: int, kind: ResponseKind, infer_ns: int, output_ns: int) -> None:
         """One response of a decoupled model, the `number`-th of its request, counted from 0.

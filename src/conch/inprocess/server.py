@@ -158,7 +158,11 @@ class Server:
     def metrics(self) -> str:
         """The metrics page, in Prometheus' text format."""
         running = self._require_running()
-        renderer = MetricsRenderer(running.core, cpu_metrics=self._options.allow_cpu_metrics)
+        renderer = MetricsRenderer(
+            running.core,
+            cpu_metrics=self._options.allow_cpu_metrics,
+            counter_latencies=self._options.metrics_config.counter_latencies,
+        )
         return running.thread.call(renderer.render).decode()
 
     def running(self) -> RunningServer:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 
 import psutil
 
 from conch.core.cache import LocalCache
+from conch.core.latencies import SummarisedStats
 from conch.core.metrics import Family
 from conch.core.model import Model
 from conch.core.server import InferenceServer
@@ -56,15 +58,56 @@ _CACHE_METRICS = (
 )
 
 
+#: (name, help, field of ModelStatistics.inference_stats)
+_SUMMARIES = (
+    (
+        "nv_inference_request_summary_us",
+        f"Summary of inference request duration in microseconds {_CACHED}",
+        "success",
+    ),
+    ("nv_inference_queue_summary_us", f"Summary of inference queuing duration in microseconds {_CACHED}", "queue"),
+    (
+        "nv_inference_compute_input_summary_us",
+        f"Cumulative compute input duration in microseconds {_NOT_CACHED}",
+        "compute_input",
+    ),
+    (
+        "nv_inference_compute_infer_summary_us",
+        f"Cumulative compute inference duration in microseconds {_NOT_CACHED}",
+        "compute_infer",
+    ),
+    (
+        "nv_inference_compute_output_summary_us",
+        f"Cumulative inference compute output duration in microseconds {_NOT_CACHED}",
+        "compute_output",
+    ),
+)
+
+_CACHE_SUMMARIES = (
+    (
+        "nv_cache_hit_summary_per_model",
+        "Summary of cache hit counts/durations per model, in microseconds.",
+        "cache_hit",
+    ),
+    (
+        "nv_cache_miss_summary_per_model",
+        "Summary of cache miss counts/durations per model, in microseconds.",
+        "cache_miss",
+    ),
+)
+
+
 class MetricsRenderer:
     """Renders what a server has done.
 
     Args:
         cpu_metrics: whether to show CPU utilisation and memory.
+        counter_latencies: whether to show sums of durations and the counters of models' response caches.
     """
 
-    def __init__(self, server: InferenceServer, *, cpu_metrics: bool = True) -> None:
+    def __init__(self, server: InferenceServer, *, cpu_metrics: bool = True, counter_latencies: bool = True) -> None:
         self._server = server
+        self._counter_latencies = counter_latencies
         self._cpu_metrics = cpu_metrics
         if cpu_metrics:
             psutil.cpu_percent(None)  # the first call has no interval behind it and always says 0
@@ -74,7 +117,11 @@ class MetricsRenderer:
         text = _Page()
         models = list(self._server.models())
         _render_counts(text, models)
-        _render_model_caches(text, models)
+        if self._counter_latencies:
+            _render_durations(text, models)
+            _render_model_caches(text, models)
+        _render_summaries(text, models)
+        _render_first_responses(text, models)
         _render_gauges(text, models)
         _render_padding(text, models)
         _render_duration_histogram(text, models)
@@ -154,10 +201,41 @@ def _render_counts(text: _Page, models: Sequence[Model]) -> None:
     )
     for model in models:
         text.sample("nv_inference_exec_count", _labels(model), model.stats.execution_count)
+
+
+def _render_durations(text: _Page, models: Sequence[Model]) -> None:
     for name, description, field in _DURATIONS:
         text.family(name, description, "counter")
         for model in models:
             text.sample(name, _labels(model), model.stats.inference_stats[field].ns // 1000)
+
+
+def _render_summaries(text: _Page, models: Sequence[Model]) -> None:
+    cached = [model for model in models if model.cached]
+    for families, shown in ((_SUMMARIES, models), (_CACHE_SUMMARIES, cached)):
+        summarised = [(model, model.stats) for model in shown if isinstance(model.stats, SummarisedStats)]
+        if not summarised:
+            continue
+        for name, description, field in families:
+            text.family(name, description, "summary")
+            for model, stats in summarised:
+                labels = _labels(model)
+                summary, values = stats.summary(field)
+                text.sample(f"{name}_count", labels, summary.count)
+                text.sample(f"{name}_sum", labels, summary.total)
+                for quantile, value in zip(stats.quantiles, values, strict=True):
+                    text.sample(name, {**labels, "quantile": _number(quantile)}, value)
+
+
+def _render_first_responses(text: _Page, models: Sequence[Model]) -> None:
+    name = "nv_inference_first_response_histogram_ms"
+    observed = [model for model in models if model.stats.first_response_ms is not None]
+    if observed:
+        text.family(name, "Duration from request to first response in milliseconds", "histogram")
+    for model in observed:
+        histogram = model.stats.first_response_ms
+        if histogram is not None:
+            text.histogram(name, _labels(model), histogram.bounds, histogram.counts, histogram.total)
 
 
 def _render_gauges(text: _Page, models: Sequence[Model]) -> None:
@@ -238,4 +316,6 @@ def _escape(label: str) -> str:
 
 
 def _number(value: float) -> str:
+    if math.isnan(value):
+        return "NaN"
     return str(int(value)) if float(value).is_integer() and abs(value) < 2**53 else repr(float(value))

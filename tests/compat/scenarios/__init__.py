@@ -81,6 +81,7 @@ GROUPS: list[Group] = [
         ServerSpec("response_cache", "cached", ("--cache-config=local,size=1048576",)),
         response_cache.CACHE,
     ),
+    Group("latencies", ServerSpec("latencies", "cached", response_cache.LATENCIES_FLAGS), response_cache.LATENCIES),
     Group("response_cache_default", ServerSpec("cache_default", "cached"), response_cache.DEFAULT),
     Group(
         "response_cache_refused",

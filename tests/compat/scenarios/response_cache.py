@@ -31,6 +31,19 @@ OVER_GRPC = rpc(
     },
 )
 
+#: The flags of a server whose metrics page is not the usual one.
+LATENCIES_FLAGS = (
+    "--metrics-config=summary_latencies=true",
+    "--metrics-config=counter_latencies=false",
+    "--metrics-config=summary_quantiles=0.1:0.01,0.75:0.01",
+    "--cache-config=local,size=1048576",
+)
+LATENCIES = [
+    *scenarios(first=ask("counting", ONE), equal=ask("counting", ONE), direct=ask("direct", ONE)),
+    *scenarios(uncached=ask("uncached", ONE)),
+    *settled(metrics=get("/metrics", port="metrics")),
+]
+
 CACHE = [
     *scenarios(metrics_before_any_request=get("/metrics", port="metrics")),
     *scenarios(

@@ -12,6 +12,7 @@ from conch.cli.flags import FLAGS, Kind, Use
 from conch.cli.main import main
 from conch.cli.serve import UsageError, backend_settings, read_options
 from conch.config.cache_options import DEFAULT_CACHE_BYTES, LocalCacheOptions, RedisCacheOptions
+from conch.config.metrics_options import MetricsOptions
 from conch.config.restrictions import Restriction
 from conch.config.serve_options import ServeOptions
 
@@ -166,16 +167,13 @@ def test_restrictions_are_kept_by_category() -> None:
     assert options.grpc_restricted_protocol == {"logging": Restriction("a", "b")}
 
 
-@pytest.mark.parametrize("flag", [flag for flag in FLAGS if flag.use is Use.LATER], ids=lambda flag: flag.name)
-def test_flags_of_later_capabilities_are_refused(flag: Any) -> None:
-    other = {Kind.BOOLEAN: "true", Kind.INTEGER: "5"}.get(flag.kind, flag.choices[-1] if flag.choices else "x,y=z")
-    with pytest.raises(UsageError, match=f"--{flag.name}=.* cannot be honoured: .* not available yet"):
-        _read(REPOSITORY, f"--{flag.name}={other}")
-
-
-@pytest.mark.parametrize("arguments", [["--model-namespacing=false"]])
-def test_later_flag_that_says_what_holds_anyway_is_accepted(arguments: list[str]) -> None:
-    assert _read(REPOSITORY, *arguments) == (ServeOptions(model_repository=("models",)), [])
+def test_the_metrics_page_is_configured() -> None:
+    options, _ = _read(
+        REPOSITORY, "--metrics-config=summary_latencies=true", "--metrics-config=counter_latencies=false"
+    )
+    assert options.metrics_config == MetricsOptions(counter_latencies=False, summary_latencies=True)
+    with pytest.raises(UsageError, match="--metrics-config: there is no setting 'nope'"):
+        _read(REPOSITORY, "--metrics-config=nope=1")
 
 
 @pytest.mark.parametrize("flag", [flag for flag in FLAGS if flag.use is Use.IGNORED], ids=lambda flag: flag.name)

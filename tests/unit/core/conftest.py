@@ -64,7 +64,14 @@ def make_request(values: object = (1.0, 2.0), **fields: Any) -> InferRequest:
 class Harness:
     """A model over fake instances."""
 
-    def __init__(self, backend: Any, config: ModelConfig, instances: int = 1, cache: ModelCache | None = None) -> None:
+    def __init__(
+        self,
+        backend: Any,
+        config: ModelConfig,
+        instances: int = 1,
+        cache: ModelCache | None = None,
+        stats: ModelStats | None = None,
+    ) -> None:
         self.clock = FakeClock()
         source = ModelSource(config.name, 1, Path("/nowhere"), {})
         self.instances = [
@@ -76,7 +83,7 @@ class Harness:
         def make_scheduling(stats: ModelStats, respond: Respond) -> Scheduler:
             return Scheduler(config, labelled, stats, respond, self.clock)
 
-        self.model = Model(config, 1, Path("/nowhere"), make_scheduling, self.clock, cache=cache)
+        self.model = Model(config, 1, Path("/nowhere"), make_scheduling, self.clock, stats, cache)
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:

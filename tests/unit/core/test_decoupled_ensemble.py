@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from conch.config.schema import ModelConfig
+from conch.core.metrics import Histogram
 from conch.core.queue import RequestFuture
 from conch.errors import BackendError, ConchError, FailureReason, InvalidArgumentError, UnavailableError
 from conch.inference import InferRequest, InferResponse, RequestedOutput
@@ -361,5 +362,19 @@ def test_a_model_that_becomes_decoupled_is_not_used_before_the_ensemble_knows() 
         plain.steps["many"] = FakeStep(model_config("many", decoupled=True))
         with pytest.raises(UnavailableError, match="'many' has become decoupled"):
             plain.infer(InferRequest("pipe", "", (ONE,)))
+
+    run(work())
+
+
+def test_the_time_to_the_first_response_of_an_ensemble_is_kept() -> None:
+    async def work() -> None:
+        last, one, many = pipe(LAST, "one", "many")
+        last.stats.first_response_ms = histogram = Histogram((10.0,), [0, 0])
+        Stream(last)
+        one.answer()
+        await last.clock.advance(0.02)
+        many.respond(b"a---", b"b---")
+        many.finish(b"c---")
+        assert (histogram.counts, histogram.total) == ([0, 1], 20)
 
     run(work())

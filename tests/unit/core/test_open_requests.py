@@ -10,11 +10,14 @@ import msgspec
 import pytest
 
 from conch.backend_api import BatchResult, InstanceSpec, Output, ResponseSink, Unanswered
+from conch.config.metrics_options import MetricsOptions
 from conch.config.schema import DynamicBatching, ModelConfig
+from conch.core.latencies import make_stats
 from conch.core.stats import MAX_COUNTED_RESPONSES, ModelStats
 from conch.errors import BackendError, ConchError, FailureReason
 from conch.inference import InferRequest, InferResponse
 from conch.tensor import DataType, Tensor
+from conch.testing import FakeClock
 from conch.testing.backends import EchoInstance
 from conch.testing.clock import settle
 from conch.trace import TIMESTAMPS, RequestTrace
@@ -341,5 +344,31 @@ def test_a_success_is_counted_with_the_times_of_its_execution_also_when_it_came_
         stats = harness.model.stats.inference_stats
         assert stats["success"].count == 1
         assert [stats[f"compute_{part}"].ns for part in ("input", "infer", "output")] == [1, 2, 3]
+
+    run(work())
+
+
+def test_the_time_to_the_first_response_is_kept_once_a_request() -> None:
+    async def work() -> None:
+        options = MetricsOptions(histogram_latencies=True)
+        own = msgspec.structs.replace(config(), first_response_buckets=(10.0, 50.0))
+        harness = Harness(HandedBackend, own, stats=make_stats(own, options, FakeClock()))
+        instance = harness.instances[0]
+        for _ in range(2):
+            Asked(harness)
+            await settle()
+            await harness.clock.advance(0.02)
+            instance.sinks[-1].send(TENSORS, False)
+            await harness.clock.advance(1)
+            instance.sinks[-1].send(TENSORS, False)
+            instance.sinks[-1].send(None, True)
+            await instance.end(Unanswered.OPEN)
+        Asked(harness)
+        await settle()
+        instance.sinks[-1].send(None, True)
+        await instance.end(Unanswered.OPEN)
+        histogram = harness.model.stats.first_response_ms
+        assert histogram is not None
+        assert (histogram.bounds, histogram.counts, histogram.total) == ((10.0, 50.0), [0, 2, 0], 40)
 
     run(work())

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
+from conch.config.metrics_options import MetricsOptions
 from conch.config.schema import DynamicBatching
 from conch.core.api import LogSettings, ServerMetadata
 from conch.core.cache import LocalCache, ModelCache
+from conch.core.latencies import make_stats
 from conch.core.log_settings import LogControl
 from conch.core.metrics import CustomMetrics
 from conch.core.server import InferenceServer
@@ -108,3 +112,63 @@ def test_a_metric_family_keeps_its_kind() -> None:
             continue
         raise AssertionError("accepted")
     assert metrics.value("x", {}) == 0
+
+
+def summarised(options: MetricsOptions, *, decoupled: bool = False, cache: LocalCache | None = None) -> list[str]:
+    """The page after three requests, with the times of a clock that stands still."""
+
+    async def run() -> list[str]:
+        config = msgspec.structs.replace(make_config(batching=DynamicBatching()), decoupled=decoupled)
+        model_cache = None if cache is None else ModelCache(cache, b"model")
+        harness = Harness(EchoBackend, config, cache=model_cache, stats=make_stats(config, options, FakeClock()))
+        for _ in range(3):
+            await harness.model.infer(make_request())
+        logs = LogControl(LogSettings("", True, True, True, 0, "default"))
+        server = InferenceServer(ServerMetadata("s", "1", ()), _Models(harness), CustomMetrics(), logs, cache=cache)  # type: ignore[arg-type]
+        renderer = MetricsRenderer(server, counter_latencies=options.counter_latencies)
+        lines = renderer.render().decode().splitlines()
+        await harness.model.close()
+        return lines
+
+    return asyncio.run(run())
+
+
+def test_summaries_have_tritons_names_and_labels() -> None:
+    lines = summarised(MetricsOptions(summary_latencies=True, summary_quantiles=(0.5, 0.99)))
+    for part in ("request", "queue", "compute_input", "compute_infer", "compute_output"):
+        name = f"nv_inference_{part}_summary_us"
+        assert f"# TYPE {name} summary" in lines
+        assert f'{name}_count{{model="echo",version="1"}} 3' in lines
+        assert any(line.startswith(f'{name}_sum{{model="echo",version="1"}} ') for line in lines)
+        assert any(line.startswith(f'{name}{{model="echo",version="1",quantile="0.99"}} ') for line in lines)
+    assert 'nv_inference_queue_summary_us{model="echo",version="1",quantile="0.5"} 0' in lines
+    assert any(line.startswith("nv_inference_queue_duration_us{") for line in lines)
+    assert not any("nv_cache_" in line or "first_response" in line for line in lines)
+
+
+def test_summaries_of_the_response_cache_are_those_of_models_that_use_it() -> None:
+    lines = summarised(MetricsOptions(summary_latencies=True), cache=LocalCache(1 << 20, FakeClock()))
+    assert 'nv_cache_hit_summary_per_model_count{model="echo",version="1"} 2' in lines
+    assert 'nv_cache_miss_summary_per_model_count{model="echo",version="1"} 1' in lines
+    assert 'nv_inference_compute_infer_summary_us_count{model="echo",version="1"} 1' in lines
+
+
+def test_a_summary_of_nothing_has_no_numbers() -> None:
+    lines = summarised(MetricsOptions(summary_latencies=True), cache=LocalCache(1, FakeClock()))
+    assert 'nv_cache_hit_summary_per_model{model="echo",version="1",quantile="0.5"} NaN' in lines
+
+
+def test_counters_of_latencies_can_be_left_out() -> None:
+    lines = summarised(MetricsOptions(counter_latencies=False), cache=LocalCache(1 << 20, FakeClock()))
+    assert not any("_duration_us" in line or "_per_model" in line for line in lines)
+    assert 'nv_inference_request_success{model="echo",version="1"} 3' in lines
+    assert not any("summary" in line for line in lines)
+
+
+def test_first_responses_of_decoupled_models_have_a_histogram() -> None:
+    name = "nv_inference_first_response_histogram_ms"
+    assert not any(name in line for line in summarised(MetricsOptions(histogram_latencies=True)))
+    lines = summarised(MetricsOptions(histogram_latencies=True), decoupled=True)
+    assert f"# TYPE {name} histogram" in lines
+    assert f'{name}_bucket{{model="echo",version="1",le="100"}} 0' in lines
+    assert f'{name}_count{{model="echo",version="1"}} 0' in lines
