@@ -110,7 +110,8 @@ def _detections(pipe: Any, sample: Sample) -> Expected:
 
 def _segments(pipe: Any, sample: Sample) -> Expected:
     segments = call(pipe, sample)
-    masks = np.array([np.asarray(each["mask"]) for each in segments])
+    (image,) = sample.arguments
+    masks = np.array([np.asarray(each["mask"]) for each in segments], np.uint8).reshape(-1, image.height, image.width)
     return {"json": segments, "masks": masks, "labels": [each["label"] for each in segments]}
 
 
