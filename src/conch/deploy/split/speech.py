@@ -31,8 +31,8 @@ _DOCS = {
     "rest": "what a sound is longer than the model's window",
     "attention_mask": "1 for sound, 0 for padding",
 }
-#: Numbers of the tones of each part of each row of each batch; the first is exported with. Half a minute of sound costs an
-#: encoder as much as a page of text: there are no more than prove that both sizes may vary.
+#: Numbers of the tones of each part of each row of each batch; the first is exported with. Half a minute of sound costs
+#: an encoder as much as a page of text: there are no more than prove that both sizes may vary.
 _BATCHES = (((0,), (2,)), ((1, 0),), ((2,),))
 
 Arrays = Mapping[str, np.ndarray]
