@@ -209,7 +209,13 @@ class Inference:
                     work.add(loop.create_task(_refuse(error, request.id)))
                 else:
                     if decoupled and isinstance(answer, RequestFuture):
-                        streamed = StreamedAnswer(call, answer, partial(self._encode_further, request), self._pause)
+                        streamed = StreamedAnswer(
+                            call,
+                            answer,
+                            partial(self._encode_further, request),
+                            partial(self._encode_last, request),
+                            self._pause,
+                        )
                         task = loop.create_task(self._answer(request, streamed.last()))
                         work.add_streamed(task)
                     else:
@@ -220,7 +226,7 @@ class Inference:
         finally:
             work.end()
 
-    async def _answer(self, request: InferRequest, answer: Awaitable[InferResponse]) -> Parts | None:
+    async def _answer(self, request: InferRequest, answer: Awaitable[InferResponse | None]) -> Parts | None:
         """The last answer to a request on a stream; None where nothing is left to say.
 
         Raises:
@@ -228,15 +234,19 @@ class Inference:
         """
         try:
             response = await answer
-            if response.empty:
-                if not request.empty_final:
-                    return None
-                response = msgspec.structs.replace(response, model_version="")  # as in Triton
-            as_asked = self._placed(request, self._classified(request, response))
-            return encode_stream_response(self._encoder.encode(as_asked, FINAL_RESPONSE))
+            return None if response is None else self._encode_last(request, response)
         except ConchError as error:
             # The request was accepted: as in Triton its error is a response, unlike that of a refusal.
             raise _StreamError(error, request.model_name, request.id, final=True) from error
+
+    def _encode_last(self, request: InferRequest, response: InferResponse) -> Parts | None:
+        """The last response; None where nothing is left to say. Raises ConchError."""
+        if response.empty:
+            if not request.empty_final:
+                return None
+            response = msgspec.structs.replace(response, model_version="")  # as in Triton
+        as_asked = self._placed(request, self._classified(request, response))
+        return encode_stream_response(self._encoder.encode(as_asked, FINAL_RESPONSE))
 
     def _encode_further(self, request: InferRequest, response: InferResponse | ConchError) -> Parts:
         """A response after which others come."""

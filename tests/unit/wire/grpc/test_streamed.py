@@ -52,7 +52,7 @@ class Streamed:
         self.given_up = False
         self.future = RequestFuture(loop=asyncio.get_running_loop())
         self.future.on_cancel = self._on_cancel
-        answer = StreamedAnswer(cast(StreamCall, self.client), self.future, self._encode, pause)
+        answer = StreamedAnswer(cast(StreamCall, self.client), self.future, self._encode, self._encode_last, pause)
         self.last = asyncio.ensure_future(answer.last())
 
     def _on_cancel(self) -> None:
@@ -61,6 +61,9 @@ class Streamed:
     @staticmethod
     def _encode(response: InferResponse | ConchError) -> Parts:
         return [response.message.encode() if isinstance(response, ConchError) else response.id.encode()]
+
+    def _encode_last(self, response: InferResponse) -> Parts | None:
+        return None if response.empty else self._encode(response)
 
     def respond(self, text: str) -> None:
         assert self.future.on_response is not None
@@ -79,14 +82,38 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(work, 20))
 
 
-def test_responses_are_sent_at_once_and_the_last_one_is_returned() -> None:
+def test_responses_are_sent_at_once_the_last_one_too() -> None:
     async def work() -> None:
         request = Streamed()
         request.respond("one")
         request.respond("two")
         assert request.client.messages == [b"one", b"two"]
         request.settle()
-        assert await request.last is LAST
+        assert request.client.messages == [b"one", b"two", b"last"]
+        assert await request.last is None
+
+    run(work())
+
+
+def test_an_end_that_says_nothing_is_not_sent() -> None:
+    async def work() -> None:
+        request = Streamed()
+        request.respond("one")
+        request.settle(InferResponse("m", "1", "", (), empty=True))
+        assert await request.last is None
+        assert request.client.messages == [b"one"]
+
+    run(work())
+
+
+def test_a_last_response_that_is_too_large_is_returned_for_whoever_tells_the_client() -> None:
+    async def work() -> None:
+        request = Streamed()
+        request.settle(InferResponse("m", "1", "too large", ()))
+        last = await request.last
+        assert last is not None
+        assert last.id == "too large"
+        assert request.client.messages == []
 
     run(work())
 
