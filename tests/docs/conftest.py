@@ -39,6 +39,16 @@ class TritonPythonModel:
 """
 
 
+#: A model that nobody asks: it has the metrics of decoupled models.
+_STREAM = "class TritonPythonModel:\n    def execute(self, requests): ..."
+_STREAM_CONFIG = """
+backend: "python"
+input { name: "IN" data_type: TYPE_FP32 dims: 1 }
+output { name: "OUT" data_type: TYPE_FP32 dims: 1 }
+model_transaction_policy { decoupled: true }
+"""
+
+
 class Workplace(msgspec.Struct):
     """A directory laid out as the documents assume, and the server that serves its `models`."""
 
@@ -79,10 +89,20 @@ def workplace_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workp
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"not looked at by the stand-in")
     ModelRepositoryBuilder(directory / "models").add("clip", _CLIP, _clip_config())
-    flags = ["--metrics-config=summary_latencies=true", "--metrics-config=histogram_latencies=true"]
-    with serving(directory / "models", "--model-control-mode=explicit", "--load-model=*", *flags) as server:
+    with serving(directory / "models", "--model-control-mode=explicit", "--load-model=*") as server:
         yield Workplace(directory, server)
         assert server.stop() == 0
+
+
+@pytest.fixture
+def metrics_url(tmp_path: Path) -> Iterator[str]:
+    """The metrics of a server that has models of every kind and counts everything it can."""
+    builder = ModelRepositoryBuilder(tmp_path / "models")
+    builder.add("clip", _CLIP, _clip_config())
+    builder.add("stream", _STREAM, _STREAM_CONFIG)
+    flags = ["--metrics-config=summary_latencies=true", "--metrics-config=histogram_latencies=true"]
+    with serving(builder.root, *flags) as server:
+        yield f"http://127.0.0.1:{server.metrics}/metrics"
 
 
 def _clip_config() -> str:

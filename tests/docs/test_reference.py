@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import ast
-import base64
-import json
 import re
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -17,7 +14,6 @@ from conch import __version__
 from conch.cli import reference
 from conch.errors import Code, FailureReason
 from conch.wire.status import GRPC_STATUS, HTTP_STATUS
-from tests.docs.conftest import Workplace
 from tests.docs.markdown import DOCUMENTS, ROOT
 
 PAGES = ROOT / "docs" / "reference"
@@ -74,30 +70,8 @@ def test_error_texts_of_the_page_are_texts_of_the_code(quoted: str) -> None:
     assert any(pattern.search(text) for text in SOURCE_TEXTS)
 
 
-#: A model that nobody asks: it has the metrics of decoupled models.
-STREAM = {
-    "config": json.dumps(
-        {
-            "backend": "python",
-            "input": [{"name": "IN", "data_type": "TYPE_FP32", "dims": [1]}],
-            "output": [{"name": "OUT", "data_type": "TYPE_FP32", "dims": [1]}],
-            "model_transaction_policy": {"decoupled": True},
-        }
-    ),
-    "file:1/model.py": base64.b64encode(b"class TritonPythonModel:\n    def execute(self, requests): ...").decode(),
-}
-
-
-@pytest.fixture
-def with_a_stream(workplace_server: Workplace) -> Iterator[Workplace]:
-    url = f"http://127.0.0.1:{workplace_server.server.http}/v2/repository/models/stream"
-    urllib.request.urlopen(f"{url}/load", json.dumps({"parameters": STREAM}).encode(), timeout=30).close()
-    yield workplace_server
-    urllib.request.urlopen(f"{url}/unload", b"", timeout=30).close()
-
-
-def test_the_metrics_page_has_the_metrics_that_a_server_shows(with_a_stream: Workplace) -> None:
-    with urllib.request.urlopen(f"http://127.0.0.1:{with_a_stream.server.metrics}/metrics", timeout=10) as answer:
+def test_the_metrics_page_has_the_metrics_that_a_server_shows(metrics_url: str) -> None:
+    with urllib.request.urlopen(metrics_url, timeout=10) as answer:
         shown = set(re.findall(r"^# TYPE (\w+) (\w+)$", answer.read().decode(), re.MULTILINE))
     described = {(row[0].strip("`"), row[1]) for row in table_rows(METRICS) if re.match(r"`(nv|conch)_", row[0])}
     assert described == shown

@@ -210,11 +210,13 @@ def test_settings_without_effect_are_named() -> None:
 
 
 def test_validate_logs_one_warning_for_all_ignored_fields(caplog: pytest.LogCaptureFixture) -> None:
-    config = from_message(parse(HEAD + 'runtime: "x" optimization { priority: PRIORITY_MAX }'))
+    config = from_message(
+        parse(HEAD + 'cc_model_filenames { key: "7.5" value: "x" } optimization { priority: PRIORITY_MAX }')
+    )
     with caplog.at_level(logging.WARNING):
         validate(config)
     assert len(caplog.records) == 1
-    assert "'runtime' is ignored" in caplog.text
+    assert "'cc_model_filenames' is ignored" in caplog.text
     assert "'optimization.priority' is ignored" in caplog.text
 
 

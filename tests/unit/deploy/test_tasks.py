@@ -12,7 +12,7 @@ from conch.errors import InvalidArgumentError
 
 TEMPLATES = Path(tasks.__file__).parent.parent / "templates"
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "tasks.md"
-KINDS = {"int", "float", "bool", "str", "list", "json", "template", "generation", "any"}
+KINDS = {"int", "float", "bool", "str", "list", "json", "template", "texts", "generation", "any"}
 
 every_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS.keys())
 
