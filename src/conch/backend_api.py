@@ -6,6 +6,7 @@ block it: work that takes time runs in a child process or a thread and settles a
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -162,6 +163,30 @@ class BatchResult(msgspec.Struct, frozen=True):
     compute_input_ns: int
     compute_infer_ns: int
     compute_output_ns: int
+
+
+class BatchFuture(asyncio.Future[BatchResult]):
+    """The future of one execution, for instances whose answers come in callbacks on the event loop.
+
+    Attributes:
+        on_settled: the scheduler's; called once it is settled, with a result at once. A done callback would cost every
+            batch a turn of the event loop. Must not raise.
+    """
+
+    on_settled: Callable[[asyncio.Future[BatchResult]], object] | None = None
+
+    def succeed(self, result: BatchResult) -> None:
+        """Settle it with a result."""
+        self.set_result(result)
+        if self.on_settled is not None:
+            self.on_settled(self)
+
+    def fail(self, error: ConchError) -> None:
+        """Settle it with an error. The scheduler hears of it in the next turn: an instance may fail amid being closed
+        or killed."""
+        self.set_exception(error)
+        if self.on_settled is not None:
+            self.get_loop().call_soon(self.on_settled, self)
 
 
 class Instance(Protocol):

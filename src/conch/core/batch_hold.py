@@ -22,22 +22,23 @@ NO_HOLDS = Holds()
 
 
 class BatchHold:
-    """Keeps batches back until there are as many requests as were asked for; from then on it keeps nothing back."""
+    """Keeps batches back until there are as many requests as were asked for; from then on it keeps nothing back.
 
-    __slots__ = ("_backlog", "_queued")
+    Attributes:
+        active: whether anything is kept back still.
+    """
+
+    __slots__ = ("_backlog", "_queued", "active")
 
     def __init__(self, queued: int, backlog: int = 0) -> None:
         self._queued = queued
         self._backlog = backlog
-
-    @property
-    def active(self) -> bool:
-        """Whether anything is kept back still."""
-        return self._queued > 0
+        self.active = queued > 0
 
     def keeps(self, queued: int, backlog: int = 0) -> bool:
         """Whether to wait on, with so many requests waiting."""
         if queued < self._queued or backlog < self._backlog:
             return True
         self._queued = 0
+        self.active = False
         return False

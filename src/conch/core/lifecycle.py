@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -62,7 +62,12 @@ class Lifecycle:
         repositories: the model repositories, in order; a path stands for a directory.
         load_concurrency: how many models load at the same time.
         namespacing: whether each repository is a namespace, so that several may have models of the same name.
+
+    Attributes:
+        find: the ready version a request means, by name and version; see `Namespaces.meant` and `ModelTable.find`.
     """
+
+    find: Callable[[str, str], Model]
 
     def __init__(
         self,
@@ -79,6 +84,7 @@ class Lifecycle:
         self._slots = asyncio.Semaphore(load_concurrency)
         self._locks: dict[str, asyncio.Lock] = {}
         self._table = ModelTable()
+        self.find = self._find_meant if namespacing else self._table.find
         self._retirement = Retirement(self._table.mark_closed)
         self._dependencies = Dependencies()
         self._steps = Steps(self._catalog, self._namespaces, loader, self._table, self._dependencies, self._retirement)
@@ -93,8 +99,7 @@ class Lifecycle:
         self._outdated: set[str] = set()
         self._stopping = False
 
-    def find(self, name: str, version: str) -> Model:
-        """The ready version a request means; see `Namespaces.meant` and `ModelTable.find`."""
+    def _find_meant(self, name: str, version: str) -> Model:
         return self._table.find(self._namespaces.meant(name), version)
 
     def versions(self, name: str) -> Sequence[int]:

@@ -171,11 +171,15 @@ class RequestQueue:
     """Waiting requests in the order in which they should be sent.
 
     Without `batching` (the direct scheduler) there is one level without limit or time-out.
+
+    Attributes:
+        size: how many wait.
+        timed: how many of them have a time-out to come.
     """
 
     def __init__(self, batching: DynamicBatching | None) -> None:
-        self._size = 0
-        self._timed = 0
+        self.size = 0
+        self.timed = 0
         self._unlimited: deque[Pending] | None = None  # the one level there is, if it has no limits
         if batching is None:
             self._levels = [_Level(QueuePolicy())]
@@ -193,7 +197,7 @@ class RequestQueue:
             self._unlimited = self._levels[0].waiting
 
     def __len__(self) -> int:
-        return self._size
+        return self.size
 
     def __iter__(self) -> Iterator[Pending]:
         if self._unlimited is not None:
@@ -213,7 +217,7 @@ class RequestQueue:
         """
         if self._unlimited is not None:
             self._unlimited.append(pending)
-            self._size += 1
+            self.size += 1
             return
         request = pending.request
         number = request.priority if 0 < request.priority <= len(self._levels) else self._default_level
@@ -226,17 +230,20 @@ class RequestQueue:
             timeout_us = request.timeout_us
         if timeout_us:
             pending.deadline_ns = pending.enqueued_ns + timeout_us * 1000
-            self._timed += 1
+            self.timed += 1
         pending.rank = 2 * (number - 1)
         level.waiting.append(pending)
-        self._size += 1
+        self.size += 1
 
     def take(self, count: int) -> list[Pending]:
         """Remove and return the first `count` requests."""
         unlimited = self._unlimited
         if unlimited is not None:
-            count = min(count, self._size)
-            self._size -= count
+            if count == 1 and unlimited:
+                self.size -= 1
+                return [unlimited.popleft()]
+            count = min(count, self.size)
+            self.size -= count
             return [unlimited.popleft() for _ in range(count)]
         taken: list[Pending] = []
         for level in self._levels:
@@ -244,9 +251,9 @@ class RequestQueue:
                 while part and len(taken) < count:
                     pending = part.popleft()
                     if pending.deadline_ns and part is level.waiting:
-                        self._timed -= 1
+                        self.timed -= 1
                     taken.append(pending)
-        self._size -= len(taken)
+        self.size -= len(taken)
         return taken
 
     def pick(self, positions: Sequence[int]) -> list[Pending]:
@@ -264,16 +271,16 @@ class RequestQueue:
                         kept.append(pending)
                     else:
                         if pending.deadline_ns and part is level.waiting:
-                            self._timed -= 1
+                            self.timed -= 1
                         picked.append(pending)
                     position += 1
                 part.extendleft(reversed(kept))
-        self._size -= len(picked)
+        self.size -= len(picked)
         return picked
 
     def expire(self, now_ns: int) -> list[Pending]:
         """Apply time-outs: returns the requests to reject; those of a DELAY level move behind their level's others."""
-        if not self._timed:
+        if not self.timed:
             return []
         rejected: list[Pending] = []
         for level in self._levels:
@@ -284,19 +291,19 @@ class RequestQueue:
                 if not 0 < pending.deadline_ns <= now_ns:
                     kept.append(pending)
                     continue
-                self._timed -= 1
+                self.timed -= 1
                 if level.policy.timeout_action == "DELAY":
                     pending.rank += 1
                     level.delayed.append(pending)
                 else:
                     rejected.append(pending)
             level.waiting = kept
-        self._size -= len(rejected)
+        self.size -= len(rejected)
         return rejected
 
     def next_deadline_ns(self) -> int:
         """The earliest time-out still to come; 0 for none."""
-        if not self._timed:
+        if not self.timed:
             return 0
         return min(
             (pending.deadline_ns for level in self._levels for pending in level.waiting if pending.deadline_ns),
@@ -312,10 +319,10 @@ class RequestQueue:
                 if any(pending.future.done() for pending in part):
                     done = [pending for pending in part if pending.future.done()]
                     if name == "waiting":
-                        self._timed -= sum(1 for pending in done if pending.deadline_ns)
+                        self.timed -= sum(1 for pending in done if pending.deadline_ns)
                     kept = [pending for pending in part if not pending.future.done()]
                     part.clear()
                     part.extend(kept)
                     gone += done
-        self._size -= len(gone)
+        self.size -= len(gone)
         return gone

@@ -25,14 +25,15 @@ class Regrouping:
     """Decides whether an instance that could execute waits for company.
 
     Attributes:
+        awaited: how many clients the present wait is for; 0 where there is none.
         until_ns: when the present wait ends.
     """
 
-    __slots__ = ("_awaited", "_came", "_skipped", "_worth", "until_ns")
+    __slots__ = ("_came", "_skipped", "_worth", "awaited", "until_ns")
 
     def __init__(self) -> None:
         self.until_ns = 0
-        self._awaited = 0
+        self.awaited = 0
         self._came = 0
         self._worth = 1.0
         self._skipped = 0
@@ -46,7 +47,7 @@ class Regrouping:
             self._skipped += 1
             return
         self._skipped = 0
-        self._awaited, self._came = count, 0
+        self.awaited, self._came = count, 0
         self.until_ns = now_ns + min(duration_ns // _PART, _LONGEST_NS)
 
     def came(self) -> None:
@@ -55,14 +56,14 @@ class Regrouping:
 
     def waits(self, now_ns: int) -> bool:
         """Whether to wait on."""
-        if not self._awaited:
+        if not self.awaited:
             return False
-        if self._came >= self._awaited or now_ns >= self.until_ns:
+        if self._came >= self.awaited or now_ns >= self.until_ns:
             self._end()
             return False
         return True
 
     def _end(self) -> None:
-        if self._awaited:
-            self._worth += (min(self._came / self._awaited, 1.0) - self._worth) / 4
-            self._awaited = 0
+        if self.awaited:
+            self._worth += (min(self._came / self.awaited, 1.0) - self._worth) / 4
+            self.awaited = 0

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from conch.backend_api import BatchResult, Instance, Output, StreamingInstance, Unanswered
+from conch.backend_api import BatchFuture, BatchResult, Instance, Output, StreamingInstance, Unanswered
 from conch.config.padding import Padding, read_padding
 from conch.config.schema import ModelConfig
 from conch.core.batch_hold import NO_HOLDS, BatchHold, Holds
@@ -105,6 +105,7 @@ class Scheduler:
         self._padding = read_padding(config)
         at_once = self._policy is not None and not self._policy.max_delay_ns and self._padding is None
         self._regrouping = Regrouping() if at_once else None
+        self._takes_lone = at_once or self._policy is None
         if self._padding is not None:
             stats.padding = PaddingStat()
         self._ordered = bool(batching and batching.preserve_ordering) and not config.decoupled
@@ -243,20 +244,22 @@ class Scheduler:
         """Send batches to idle instances until nothing may be sent; then set the timer for what comes next."""
         self._dispatch_planned = False
         queue = self._queue
-        if self._hold.active and self._hold.keeps(len(queue)):
+        if self._hold.active and self._hold.keeps(queue.size):
             return
         now_ns = self._clock.monotonic_ns()
-        for pending in queue.expire(now_ns):
-            self._stats.pending_count -= 1
-            self._fail(pending, RejectedError("Request timeout expired"))
-        wake_ns = queue.next_deadline_ns()
-        if self._regroups(now_ns):
-            assert self._regrouping is not None
-            if len(queue):
-                self._arm_timer(min(wake_ns or self._regrouping.until_ns, self._regrouping.until_ns))
+        wake_ns = 0
+        if queue.timed:
+            for pending in queue.expire(now_ns):
+                self._stats.pending_count -= 1
+                self._fail(pending, RejectedError("Request timeout expired"))
+            wake_ns = queue.next_deadline_ns()
+        regrouping = self._regrouping
+        if regrouping is not None and regrouping.awaited and self._regroups(regrouping, now_ns):
+            if queue.size:
+                self._arm_timer(min(wake_ns or regrouping.until_ns, regrouping.until_ns))
             return
-        while self._idle and len(queue):
-            if self._policy is None:
+        while self._idle and queue.size:
+            if self._policy is None or (queue.size == 1 and self._takes_lone):
                 batch, later_ns = queue.take(1), 0
             elif self._padding is None:
                 decision = plan_batch(queue, self._policy, now_ns)
@@ -269,15 +272,14 @@ class Scheduler:
                 break
             self._stats.pending_count -= len(batch)
             self._execute(self._idle.pop(), batch, now_ns)
-        if wake_ns and len(queue):
+        if wake_ns and queue.size:
             self._arm_timer(wake_ns)
 
-    def _regroups(self, now_ns: int) -> bool:
+    def _regroups(self, regrouping: Regrouping, now_ns: int) -> bool:
         """Whether the only idle instance waits for those who were just answered, since its batch has room for them."""
-        regrouping, policy = self._regrouping, self._policy
-        if regrouping is None or policy is None or not regrouping.waits(now_ns):
-            return False
-        return len(self._idle) == 1 and len(self._queue) < policy.max_batch_size
+        assert self._policy is not None
+        waits = regrouping.waits(now_ns)
+        return waits and len(self._idle) == 1 and self._queue.size < self._policy.max_batch_size
 
     def _arm_timer(self, at_ns: int) -> None:
         if self._timer is not None:
@@ -299,19 +301,22 @@ class Scheduler:
         try:
             requests = [pending.request for pending in batch]
             if self._padding is not None:
-                requests = self._padded(batch, self._padding)
-                running = asyncio.ensure_future(worker.instance.execute(requests))
+                running = worker.instance.execute(self._padded(batch, self._padding))
             elif worker.streaming is not None:
                 for pending in batch:
                     pending.taker = self._open
                     pending.started_ns = now_ns
-                running = asyncio.ensure_future(worker.streaming.execute_into(requests, batch))
+                running = worker.streaming.execute_into(requests, batch)
             else:
-                running = asyncio.ensure_future(worker.instance.execute(requests))
+                running = worker.instance.execute(requests)
         except ConchError as error:
             self._loop.call_soon(self._settle_failed_batch, worker, batch, now_ns, error)
             return
-        running.add_done_callback(lambda done: self._on_executed(worker, batch, now_ns, done))
+        on_executed = partial(self._on_executed, worker, batch, now_ns)
+        if type(running) is BatchFuture and not running.done():
+            running.on_settled = on_executed
+        else:
+            asyncio.ensure_future(running).add_done_callback(on_executed)
 
     def _padded(self, batch: list[Pending], padding: Padding) -> list[InferRequest]:
         """The batch's requests as long as the longest of them."""
@@ -343,7 +348,7 @@ class Scheduler:
         if self._regrouping is not None:
             now_ns = self._clock.monotonic_ns()
             self._regrouping.executed(len(batch), now_ns - started_ns, now_ns)
-        if len(self._queue):
+        if self._queue.size:
             self._dispatch()
         owed = self._settle_batch(batch, started_ns, done.result())
         if owed:
@@ -359,7 +364,8 @@ class Scheduler:
         compute = (result.compute_input_ns, result.compute_infer_ns, result.compute_output_ns)
         stats = self._stats
         self._batch_of_one = len(batch) == 1
-        stats.record_execution(sum(pending.batch_size for pending in batch), compute, self._clock.epoch_ms())
+        rows = batch[0].batch_size if self._batch_of_one else sum([pending.batch_size for pending in batch])
+        stats.record_execution(rows, compute, self._clock.epoch_ms())
         if len(result.outputs) != len(batch):
             text = f"model answered {len(result.outputs)} of {len(batch)} requests"
             for pending in batch:
@@ -424,7 +430,7 @@ class Scheduler:
         for pending in batch:
             pending.started_ns = started_ns
             self._leave(pending, error, compute)
-        if len(self._queue) and self._idle:
+        if self._queue.size and self._idle:
             self._dispatch()
 
     def _leave(

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from conch.backends.python.stub.conch_stub.protocol import FrameReader, encode
+from conch.backends.python.stub.conch_stub.protocol import BrokenStreamError, FrameReader, encode
 
 _READ_BYTES = 1 << 16
 
@@ -73,7 +73,7 @@ class Channel:
             return False
         try:
             self._reader.feed(self._buffer[:size])
-        except (ValueError, EOFError, TypeError):
+        except BrokenStreamError:
             self._end()
             return False
         return True

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
-from conch.backend_api import BatchResult, InstanceSpec, ResponseSink
+from conch.backend_api import BatchFuture, BatchResult, InstanceSpec, ResponseSink
 from conch.backends.python.batch import decode_response, decode_responses, encode_requests
 from conch.backends.python.environment import Launch
 from conch.backends.python.memory import InputArena, write
@@ -106,32 +106,24 @@ class PythonInstance:
         return self._run(requests, self._replies.begin(sinks))
 
     def _run(self, requests: Sequence[InferRequest], number: int) -> Awaitable[BatchResult]:
-        result: asyncio.Future[BatchResult] = self._loop.create_future()
+        result = BatchFuture(loop=self._loop)
         process = self._process
         if process is None or not process.alive:
-            result.set_exception(self._dead_error())
+            result.fail(self._dead_error())
             return result
         started_ns = time.monotonic_ns()
         encoded, large = encode_requests(requests, self._inputs)
         place = None if large is None else (large.segment.offset, len(large.segment))
         message = (protocol.EXECUTE, encoded, place, self._outputs.take_released(), number)
-
-        def send() -> None:
-            process.ask(
-                message,
-                partial(self._finish, result, len(requests), place, started_ns),
-                self._timeouts.execute_s,
-                "execute()",
-            )
-
-        if large is None:
-            send()
-        elif large.byte_size <= _LOOP_COPY_BYTES:
+        on_answer = partial(self._finish, result, len(requests), place, started_ns)
+        limit_s = self._timeouts.execute_s
+        if large is not None:
+            if large.byte_size > _LOOP_COPY_BYTES:
+                copied = self._loop.run_in_executor(None, write, large.segment, large.places, large.data)
+                copied.add_done_callback(lambda _: process.ask(message, on_answer, limit_s, "execute()"))
+                return result
             write(large.segment, large.places, large.data)
-            send()
-        else:
-            copied = self._loop.run_in_executor(None, write, large.segment, large.places, large.data)
-            copied.add_done_callback(lambda _: send())
+        process.ask(message, on_answer, limit_s, "execute()")
         return result
 
     def on_idle_death(self, callback: Callable[[ConchError], None]) -> None:
@@ -159,7 +151,7 @@ class PythonInstance:
 
     def _finish(
         self,
-        result: asyncio.Future[BatchResult],
+        result: BatchFuture,
         count: int,
         place: tuple[int, int] | None,
         started_ns: int,
@@ -188,9 +180,9 @@ class PythonInstance:
         if result.done():
             return
         if isinstance(outcome, ConchError):
-            result.set_exception(outcome)
+            result.fail(outcome)
         else:
-            result.set_result(outcome)
+            result.succeed(outcome)
 
     def _decode(self, answer: tuple[Any, ...], count: int, started_ns: int) -> BatchResult:
         _, responses, inputs_kept, retired, start_ns, end_ns = answer

@@ -99,7 +99,7 @@ class StubProcess:
     @property
     def alive(self) -> bool:
         """Whether it can still be asked."""
-        return self._death is None and not self._exited.done()
+        return self._death is None
 
     def died_error(self) -> ConchError:
         """The error that requests to a dead process end with."""
@@ -110,8 +110,8 @@ class StubProcess:
 
         A process that does not answer within `timeout_s` (0: no limit) is killed; the error says what it was `doing`.
         """
-        if not self.alive:
-            on_answer(self.died_error())
+        if self._death is not None:
+            on_answer(self._death)
             return
         self._waiting = on_answer
         if timeout_s:
@@ -182,7 +182,8 @@ class StubProcess:
 
     def _answered(self, answer: Any) -> None:
         waiting, self._waiting = self._waiting, None
-        self._stop_timer()
+        if self._timer is not None:
+            self._stop_timer()
         if waiting is None or not isinstance(answer, tuple) or len(answer) < 2:
             self.kill()
             return

@@ -55,13 +55,14 @@ class Api:
         }
 
     def dispatch(self, request: HttpRequest) -> Outcome:
-        route = resolve(request.target)
+        head = request.head
+        route = resolve(head.target)
         if self._guard is not None and (refusal := self._guard.refusal(request, route)) is not None:
             return refusal
         methods = self.table.get(route.endpoint)
         if methods is None:
             return error_reply(404, "Not Found")
-        endpoint = methods.get(request.method)
+        endpoint = methods.get(head.method)
         if endpoint is None:
             return error_reply(405, "Method Not Allowed")
         return endpoint(request, route)

@@ -81,8 +81,12 @@ def encode(message: tuple[Any, ...]) -> bytes:
     return _LENGTH.pack(len(payload)) + payload
 
 
+class BrokenStreamError(ValueError):
+    """What came is no message of ours."""
+
+
 class FrameReader:
-    """Cuts a byte stream into messages and hands each to `on_message`."""
+    """Cuts a byte stream into messages and hands each to `on_message`, whose errors are its caller's."""
 
     def __init__(self, on_message: Callable[[Any], None]) -> None:
         self._on_message = on_message
@@ -93,7 +97,7 @@ class FrameReader:
         """Take what was received.
 
         Raises:
-            ValueError, EOFError, TypeError: the stream holds no message of ours.
+            BrokenStreamError: the stream holds no message of ours.
         """
         if not self._pending:
             # The usual case: one whole message in one read, decoded where it lies.
@@ -101,7 +105,7 @@ class FrameReader:
             if size >= HEADER_BYTES:
                 expected = HEADER_BYTES + _LENGTH.unpack_from(data)[0]
                 if size == expected:
-                    self._on_message(marshal.loads(memoryview(data)[HEADER_BYTES:]))
+                    self._on_message(_decoded(memoryview(data)[HEADER_BYTES:]))
                     return
         self._pending += data
         if len(self._pending) < self._expected:
@@ -114,5 +118,12 @@ class FrameReader:
                 break
             frame = memoryview(received)[start + HEADER_BYTES : end]
             start, self._expected = end, HEADER_BYTES
-            self._on_message(marshal.loads(frame))
+            self._on_message(_decoded(frame))
         self._pending = bytearray(memoryview(received)[start:])
+
+
+def _decoded(payload: memoryview) -> Any:
+    try:
+        return marshal.loads(payload)
+    except (ValueError, EOFError, TypeError) as error:
+        raise BrokenStreamError(str(error)) from error
