@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
 from conch.config.schema import ModelConfig
+from conch.core.metrics import Family
 from conch.core.tracing import Tracing
 from conch.inference import InferRequest, InferResponse
 
@@ -144,6 +145,11 @@ class ServerApi(Protocol):
     """
 
     tracing: Tracing
+
+    @property
+    def custom_metrics(self) -> Iterable[Family]:
+        """The metrics that models report of themselves, as they are whenever they are read."""
+        ...
 
     def is_live(self) -> bool: ...
 

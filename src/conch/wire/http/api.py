@@ -10,6 +10,7 @@ from conch.wire.http.endpoints import Endpoint, Endpoints
 from conch.wire.http.generate import GenerateEndpoints
 from conch.wire.http.guard import Guard
 from conch.wire.http.infer import InferEndpoint
+from conch.wire.http.load_report import reporting
 from conch.wire.http.messages import HttpRequest, Outcome, Reply, error_reply
 from conch.wire.http.router import Route, resolve
 from conch.wire.http.shared_memory import SharedMemoryEndpoints
@@ -49,9 +50,9 @@ class Api:
         self.table: dict[str, dict[bytes, Endpoint]] = {
             **Endpoints(server).table,
             **SharedMemoryEndpoints(regions).table,
-            "infer": {b"POST": infer},
-            "generate": {b"POST": generate.generate},
-            "generate_stream": {b"POST": generate.generate_stream},
+            "infer": {b"POST": reporting(infer, server.custom_metrics)},
+            "generate": {b"POST": reporting(generate.generate, server.custom_metrics)},
+            "generate_stream": {b"POST": reporting(generate.generate_stream, server.custom_metrics)},
         }
 
     def dispatch(self, request: HttpRequest) -> Outcome:

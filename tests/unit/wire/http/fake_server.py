@@ -20,6 +20,7 @@ from conch.core.api import (
     ServerMetadata,
     TensorMetadata,
 )
+from conch.core.metrics import CustomMetrics
 from conch.core.queue import RequestFuture
 from conch.core.tensor_bytes import check_tensor_bytes
 from conch.core.tracing import Tracing
@@ -80,6 +81,7 @@ class FakeServer:
         requests: every inference request, in the order they came.
         hold: while set, requests are not answered until it is released by `release`.
         failure: raised by every inference instead of an answer.
+        custom_metrics: what models report of themselves.
         cancelled: how many requests clients gave up.
         index: the repository index.
         answer_with: outputs to answer with instead of the inputs.
@@ -104,6 +106,7 @@ class FakeServer:
             )
         }
         self.tracing = Tracing()
+        self.custom_metrics = CustomMetrics()
         self.requests: list[InferRequest] = []
         self.hold = False
         self.failure: Exception | None = None
