@@ -192,6 +192,18 @@ def test_texts_of_like_length_share_a_forward_and_others_do_not(
     assert sorted(row["input_ids"] for row in calls.rows) == [2, 2]
 
 
+def test_network_that_sees_padding_is_given_texts_of_equal_length_together(deployed: Deployed) -> None:
+    model = deployed("feature-extraction.nystromformer")
+    rows = [["Lovely."], ["The sea, the sea."], ["Lovely."]]
+    together = model.ask({"text": texts(*rows)})
+    for row, text in enumerate(rows):
+        alone = model.ask({"text": texts(text)})["last_hidden_state"][0]
+        np.testing.assert_allclose(together["last_hidden_state"][row][: len(alone)], alone, atol=1e-5)
+    lengths = together["attention_mask"].sum(axis=1)
+    assert lengths[0] < lengths[1] <= 1.25 * lengths.mean()
+    assert deployed("feature-extraction").model.settings.max_padding == 1.25
+
+
 def test_images_of_unequal_size_are_not_padded_together(deployed: Deployed) -> None:
     model = deployed("object-detection.detr")
     images = [samples.image(64, 48), samples.image(48, 80, seed=1), samples.image(64, 48, seed=2)]

@@ -1,4 +1,5 @@
-"""Texts in, batches of tokens through the model: padding costs more than batching gains unless lengths are alike."""
+"""Texts in, batches of tokens through the model: padding costs more than batching gains unless lengths are alike, and
+some networks see it whatever the mask says."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import torch
 from hf_serving import Settings
 
 MAX_FORWARD_SIZE = 64  # encodings in one call of the model
+PROBES = ("One.", "One, two, three, four, five, six, seven.")  # texts of unequal length
 
 
 def length_groups(lengths: list[int], max_padding: float) -> list[list[int]]:
@@ -54,14 +56,41 @@ def check_lengths(encodings: list[dict[str, torch.Tensor]], model: Any, tokenize
         )
 
 
+def settle_padding(model: Any, tokenizer: Any, settings: Settings) -> None:
+    """Batch texts of equal length only, if the model answers otherwise when its texts are padded (MobileBERT, ConvBERT,
+    Nystromformer) and the setting `max_padding` does not say what to do."""
+    if "max_padding" not in settings.values and not padding_is_exact(model, tokenizer):
+        settings.max_padding = 1.0
+
+
+def padding_is_exact(model: Any, tokenizer: Any) -> bool:
+    """Whether a padded text is answered as it is alone, but for rounding."""
+    try:
+        with torch.inference_mode():
+            encodings = [tokenizer(text, return_tensors="pt") for text in PROBES]
+            alone, padded = (forward_texts(model, tokenizer, encodings, most) for most in (1.0, float("inf")))
+    except Exception:  # whatever a model raises that cannot be padded
+        return False
+    tolerance = 1e-3 if model.dtype.itemsize >= 4 else 5e-2
+    return all(
+        value.shape == got[name].shape and (value - got[name]).abs().max() <= tolerance * value.abs().max().clamp(1e-3)
+        for want, got in zip(alone, padded, strict=True)
+        for name, value in want.items()
+        if value.is_floating_point()
+    )
+
+
 def forward_texts(
-    model: Any, tokenizer: Any, encodings: list[dict[str, torch.Tensor]], settings: Settings
+    model: Any, tokenizer: Any, encodings: list[dict[str, torch.Tensor]], max_padding: float
 ) -> list[dict[str, torch.Tensor]]:
-    """The model's outputs for each encoding ([1, length] tensors), as if it had been run alone."""
+    """The model's outputs for each encoding ([1, length] tensors), as if it had been run alone.
+
+    Texts share a call of the model if that makes at most `max_padding` times their own tokens of them.
+    """
     names = [name for name in encodings[0] if name in (*tokenizer.model_input_names, "input_ids", "attention_mask")]
     encodings = [{name: encoding[name] for name in names} for encoding in encodings]
     lengths = [encoding["input_ids"].shape[1] for encoding in encodings]
-    max_padding = settings.max_padding if "attention_mask" in names else 1.0
+    max_padding = max_padding if "attention_mask" in names else 1.0
     outputs: list[dict[str, torch.Tensor]] = [{} for _ in encodings]
     for group in length_groups(lengths, max_padding):
         batch = pad([encodings[index] for index in group], tokenizer)

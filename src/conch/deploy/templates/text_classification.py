@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from hf_serving import Outputs, Row, Settings, answer, load_pipeline, stage_parameters, to_json
-from hf_text import check_lengths, forward_texts
+from hf_text import check_lengths, forward_texts, settle_padding
 from light_inputs import all_texts, one_text
 from light_outputs import text_classes
 
@@ -21,6 +21,7 @@ class TritonPythonModel:
         self.settings = Settings(args)
         ranking = self.settings.task == "text-ranking"
         self.pipe = load_pipeline(self.settings, "text-classification" if ranking else None)
+        settle_padding(self.pipe.model, self.pipe.tokenizer, self.settings)
         self.decode, self.infer = {
             "text-classification": (self.decode_text, self.classify),
             "zero-shot-classification": (self.decode_candidates, self.classify_zero_shot),
@@ -32,7 +33,7 @@ class TritonPythonModel:
 
     def forward(self, encodings: list[Any]) -> list[dict[str, torch.Tensor]]:
         check_lengths(encodings, self.pipe.model, self.pipe.tokenizer)
-        return forward_texts(self.pipe.model, self.pipe.tokenizer, encodings, self.settings)
+        return forward_texts(self.pipe.model, self.pipe.tokenizer, encodings, self.settings.max_padding)
 
     # text-classification
 
@@ -70,7 +71,7 @@ class TritonPythonModel:
     def rank(self, samples: list[tuple[str, list[str]]], top_k: int | None = None) -> list[Outputs]:
         encode = self.pipe.tokenizer
         pairs = [encode(query, text, truncation=True, return_tensors="pt") for query, each in samples for text in each]
-        outputs = iter(forward_texts(self.pipe.model, encode, pairs, self.settings))
+        outputs = iter(forward_texts(self.pipe.model, encode, pairs, self.settings.max_padding))
         results = []
         for _, each in samples:
             scores = torch.cat([next(outputs)["logits"] for _ in each]).float()[:, 0]

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from hf_serving import Outputs, Row, Settings, answer, load_pipeline, stage_parameters
-from hf_text import check_lengths, forward_texts
+from hf_text import check_lengths, forward_texts, settle_padding
 from light_inputs import one_text
 from light_outputs import token_states
 from safetensors.torch import load_file
@@ -22,6 +22,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         self.settings = Settings(args)
         self.pipe = load_pipeline(self.settings, "feature-extraction")
+        settle_padding(self.pipe.model, self.pipe.tokenizer, self.settings)
         if self.settings.task == "sentence-embedding":
             values = self.settings.values
             self.infer = self.embed
@@ -43,7 +44,7 @@ class TritonPythonModel:
         preprocess, _, _ = stage_parameters(self.pipe, parameters)
         encodings = [self.pipe.preprocess(text, **preprocess) for text in samples]
         check_lengths(encodings, self.pipe.model, self.pipe.tokenizer)
-        outputs = forward_texts(self.pipe.model, self.pipe.tokenizer, encodings, self.settings)
+        outputs = forward_texts(self.pipe.model, self.pipe.tokenizer, encodings, self.settings.max_padding)
         return [token_states(self.pipe, output, {}) for output in outputs]
 
     def embed(
@@ -56,7 +57,7 @@ class TritonPythonModel:
             self.pipe.tokenizer(prompt + text.strip(), truncation=True, max_length=self.max_length, return_tensors="pt")
             for text in samples
         ]
-        outputs = forward_texts(self.pipe.model, self.pipe.tokenizer, encodings, self.settings)
+        outputs = forward_texts(self.pipe.model, self.pipe.tokenizer, encodings, self.settings.max_padding)
         results: list[Outputs] = []
         for output in outputs:
             vector = torch.cat([pool(output["last_hidden_state"][0].float(), mode) for mode in self.pooling])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from hf_serving import Outputs, Row, Settings, answer, load_pipeline, stage_parameters
-from hf_text import check_lengths, forward_texts
+from hf_text import check_lengths, forward_texts, settle_padding
 from light_inputs import one_text
 from light_outputs import entities, filled_masks
 
@@ -18,6 +18,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         self.settings = Settings(args)
         self.pipe = load_pipeline(self.settings)
+        settle_padding(self.pipe.model, self.pipe.tokenizer, self.settings)
         self.infer = {"token-classification": self.classify_tokens, "fill-mask": self.fill_mask}[self.settings.task]
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -28,7 +29,7 @@ class TritonPythonModel:
 
     def forward(self, encodings: list[Any]) -> list[dict[str, Any]]:
         check_lengths(encodings, self.pipe.model, self.pipe.tokenizer)
-        return forward_texts(self.pipe.model, self.pipe.tokenizer, encodings, self.settings)
+        return forward_texts(self.pipe.model, self.pipe.tokenizer, encodings, self.settings.max_padding)
 
     def classify_tokens(self, samples: list[str], **parameters: Any) -> list[Outputs]:
         preprocess, _, postprocess = stage_parameters(self.pipe, parameters)

@@ -64,16 +64,49 @@ def test_network_that_never_sees_padding_is_left_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("postprocess", ["rank_labels.py", "classify_tokens.py"])
-def test_request_stays_refused_where_nobody_can_bring_its_rows_back(postprocess: str) -> None:
-    split = with_rows_apart("eye", (LOGITS, LABEL), whole(postprocess))
-    assert any(map(refuses, split.parts))
+def test_part_behind_the_network_brings_rows_back_where_the_postprocess_cannot(postprocess: str) -> None:
+    split = whole(postprocess)
+    before, core, rows, after = with_rows_apart("eye", (LABEL,), split).parts
+    assert ROWS_APART in before.outputs
+    assert (rows.suffix, core.output_map, rows.input_map) == (
+        "core_rows", {"logits": "network_logits"}, {"logits": "network_logits"},
+    )  # fmt: skip
+    assert rows.inputs == (LOGITS, ROWS_APART)
+    assert rows.outputs == after.inputs == (LOGITS,)
+    assert after == split.parts[-1]
+    assert not any(map(refuses, (before, core, rows, after)))
 
 
-def test_request_stays_refused_where_the_network_answers_the_client_itself() -> None:
+def test_part_behind_the_network_answers_the_client_itself() -> None:
+    before, core, _ = whole(settings=(*UNPADDED, ("task", "seeing", ""), ("pad_to", "0", ""))).parts
+    *_, rows = with_rows_apart("eye", (LOGITS,), Split((before, core))).parts
+    assert isinstance(rows, PythonPart)
+    assert (rows.template, rows.outputs, dict(rows.output_map)) == ("join_rows.py", (LOGITS,), {})
+    assert {key: value for key, value, _ in rows.settings} == {
+        "task": "seeing", "network": "eye_core", "network_inputs": "pixel_values", "network_outputs": "logits",
+    }  # fmt: skip
+
+
+def test_input_of_the_network_that_clients_see_is_that_of_each_row() -> None:
+    """A mask of the request's batch belongs to the rows that stand for others."""
     before, core, _ = whole().parts
-    split = Split((before, core))
-    assert with_rows_apart("eye", (LOGITS,), split) == split
-    assert refuses(before)
+    answered = (LOGITS, replace(PIXELS, doc="the pixels that the network saw"))
+    before, core, rows = with_rows_apart("eye", answered, Split((before, core))).parts
+    assert before.output_map == core.input_map == {"pixel_values": "network_pixel_values"}
+    assert rows.inputs == (LOGITS, PIXELS, ROWS_APART)
+    assert rows.outputs == (LOGITS, PIXELS)
+    assert rows.input_map == {"logits": "network_logits", "pixel_values": "network_pixel_values"}
+
+
+def test_each_network_of_several_has_its_own_rows() -> None:
+    before, core, _ = whole().parts
+    vector = TensorSpec("vector", DataType.FP32, (4,), "")
+    tower = replace(core, suffix="image_encoder", outputs=(vector,))
+    similarity = replace(core, suffix="similarity", inputs=(vector,))
+    parts = with_rows_apart("eye", (LOGITS,), Split((before, tower, similarity))).parts
+    assert [part.suffix for part in parts] == ["preprocess", "image_encoder", "image_encoder_rows", "similarity"]
+    assert parts[-1] == similarity
+    assert parts[1].output_map == {"vector": "network_vector"}
 
 
 def test_part_that_makes_another_tensor_of_the_network_is_not_the_one() -> None:

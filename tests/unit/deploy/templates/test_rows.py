@@ -129,3 +129,26 @@ def test_error_of_the_network_is_that_of_the_request_alone(
     assert isinstance(failed, TritonError)
     assert "an image of the dark" in failed.message()
     assert isinstance(whole, dict)
+
+
+def test_rows_are_joined_behind_a_network_of_any_kind(
+    before: LocalModel, network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the network made has a size of its own for each row: smaller ones are followed by 0."""
+
+    def brightness(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"columns": inputs["pixel_values"].mean(axis=(1, 2))}
+
+    monkeypatch.setitem(stand_in.NETWORKS, "eye_core", brightness)
+    settings = {
+        "task": "image-feature-extraction", "network": "eye_core", "network_inputs": INPUTS,
+        "network_outputs": "columns",
+    }  # fmt: skip
+    tensors = {"columns": "TYPE_FP32 -1", "pixel_values": PIXELS["pixel_values"]}
+    join = load_part(
+        tmp_path, "join_rows.py", {**tensors, **APART, "activation": PIXELS["activation"]}, tensors, settings
+    )
+    made = before.ask(images((6, 4), (3, 5), (6, 4)))
+    joined = join.ask({**made, **brightness(made)})
+    assert joined["columns"].tolist() == [[40] * 6, [80] * 3 + [0] * 3, [120] * 6]
+    assert joined["pixel_values"].shape == (3, 3, 5, 6)
