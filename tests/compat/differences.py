@@ -130,6 +130,9 @@ ON_PURPOSE: dict[tuple[str, str], Purpose] = {
     ("http_compression", "gzip announced but plain sent"): Purpose(COMPRESSION, TEXT),
     ("http_compression", "gzip cut short"): Purpose(COMPRESSION, ERROR),
     ("http_compression", "empty encoding"): Purpose("an empty Content-Encoding is none", WHOLE),
+    ("forwarding", "an empty value"): Purpose(
+        "an empty header is an empty parameter; Triton makes it one space", r"body\.outputs\[0\]\.data\[0\]: .*"
+    ),
     ("grpc_infer", "stream with a message that cannot be parsed"): Purpose(
         "conch ends the stream with an error that says so; Triton ends it with OK", r"(code|details): .*"
     ),

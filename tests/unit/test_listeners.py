@@ -54,6 +54,12 @@ def test_api_keys_that_cannot_be_read_keep_the_server_from_starting(tmp_path: Pa
         names(ServeOptions(api_key_file=str(tmp_path / "none")))
 
 
+@pytest.mark.parametrize("field", ["http_header_forward_pattern", "grpc_header_forward_pattern"])
+def test_a_pattern_that_is_no_regular_expression_keeps_the_server_from_starting(field: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"must be a regular expression, got '\['"):
+        names(ServeOptions(**{field: "["}))
+
+
 def test_vertex_needs_a_model() -> None:
     named = ServeOptions(vertex_ai_default_model="m")
     assert with_server(named, lambda server: vertex_obstacle(server, named)) == "Expect the default model 'm' is loaded"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Mapping
 from functools import partial
 
@@ -16,6 +15,7 @@ from conch.inference import InferRequest, InferResponse
 from conch.tensor.tensor import Buffer
 from conch.trace import RequestTrace
 from conch.wire.codec.classification import classify
+from conch.wire.codec.forwarding import header_pattern
 from conch.wire.grpc.calls import Parts, Pending
 from conch.wire.grpc.codec import (
     FINAL_RESPONSE,
@@ -60,8 +60,12 @@ class Inference:
     Args:
         server: answers.
         regions: the shared memory that tensors may lie in.
-        header_forward_pattern: headers whose name it matches somewhere become request parameters; "" forwards none.
+        header_forward_pattern: headers whose name it matches somewhere, case ignored, become request parameters; ""
+            forwards none.
         delays: how long calls are held up.
+
+    Raises:
+        InvalidArgumentError: the pattern is no regular expression.
     """
 
     def __init__(
@@ -69,7 +73,7 @@ class Inference:
     ) -> None:
         self._server = server
         self._regions = regions
-        self._forward = re.compile(header_forward_pattern) if header_forward_pattern else None
+        self._forward = header_pattern(header_forward_pattern)
         self._decoder = RequestDecoder(regions)
         self._encoder = ResponseEncoder()
         self._delays = delays

@@ -22,7 +22,8 @@ class GrpcOptions(msgspec.Struct, frozen=True):
         tls: None for plain text.
         max_message_bytes: limit of a request message, also after decompression.
         compression: of answers to clients that understand it: "none", "low", "medium" or "high".
-        header_forward_pattern: headers whose name matches this regular expression somewhere become request parameters.
+        header_forward_pattern: headers whose name matches this regular expression somewhere, case ignored, become
+            request parameters.
         restrictions: category -> the metadata that opens the methods of that category.
         limits: what one connection may cost, keepalive and connection age.
         delays: how long calls are held up, for tests of clients.

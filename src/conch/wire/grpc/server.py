@@ -46,6 +46,9 @@ class GrpcServer:
         options: where and how to listen.
         regions: the shared memory it has in common with other protocols.
         keys: those of which calls have to present one; None for no such rule.
+
+    Raises:
+        InvalidArgumentError: the header forward pattern is no regular expression.
     """
 
     def __init__(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping
 from functools import partial
 
 import msgspec
 
 from conch.core.api import ModelView, ServerApi
-from conch.errors import InvalidArgumentError, UnsupportedError
+from conch.errors import UnsupportedError
 from conch.inference import InferResponse, Parameter
 from conch.trace import RequestTrace
+from conch.wire.codec.forwarding import header_pattern
 from conch.wire.http.compression import CODINGS, accepted_coding, compress, decompress
 from conch.wire.http.infer_request import Decoded, Target, decode_infer
 from conch.wire.http.infer_response import compressed, encode_infer, encode_plain
@@ -61,7 +61,7 @@ class InferEndpoint:
         self._server = server
         self._regions = regions
         self._max_body_bytes = max_body_bytes
-        self._forward = _header_pattern(header_forward_pattern) if header_forward_pattern else None
+        self._forward = header_pattern(header_forward_pattern)
 
     def __call__(self, request: HttpRequest, route: Route) -> Outcome:
         view = self._server.model(route.model, route.version)
@@ -127,15 +127,6 @@ class InferEndpoint:
             for name, value in request.head.raw_headers
             if self._forward.search(text := name.decode("latin-1"))
         }
-
-
-def _header_pattern(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern, re.IGNORECASE)
-    except re.error as error:
-        raise InvalidArgumentError(
-            f"the header forward pattern must be a regular expression, got '{pattern}': {error}"
-        ) from error
 
 
 def _compress(reply: Reply, coding: str) -> Reply:

@@ -100,7 +100,7 @@ def test_classification_answers_with_the_top_classes(channel: grpc.Channel) -> N
 
 
 def test_matching_headers_are_forwarded_as_parameters(start: StartEndpoint) -> None:
-    endpoint = start(header_forward_pattern="^my-")
+    endpoint = start(header_forward_pattern="^My-")
     with open_channel(endpoint) as channel:
         stub(channel).ModelInfer(infer_request(), metadata=[("my-key", "v 1"), ("other", "x"), ("my-bin", b"\0")])
     assert endpoint.server.requests[0].parameters == {"my-key": "v 1"}
