@@ -1,7 +1,7 @@
 """An exported network in a loop, with nothing around it: `python -m bench.bare_engine PART images|texts`.
 
 images: random pixels, the best of several batch sizes. texts: ready token ids of log-normal length, batches of 8 sorted
-by length, and each text by itself. Prints one JSON object with inferences per second, of single texts also the median time.
+by length, and each text by itself. Prints one JSON object: inferences per second, of single texts also the median time.
 """
 
 from __future__ import annotations
