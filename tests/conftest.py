@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -15,18 +16,34 @@ def no_leaked_processes(request: pytest.FixtureRequest) -> Iterator[None]:
     A fixture of wider scope may start its server inside the first test that uses it: such fixtures have "server" in
     their name.
     """
-    me = psutil.Process()
-    before = {child.pid for child in me.children()}
+    before = child_pids()
     yield
     if any("server" in name for name in request.fixturenames):
         return
-    left = [child for child in me.children() if child.pid not in before]
+    if not (new := child_pids() - before):
+        return
+    left = [child for child in psutil.Process().children() if child.pid in new]
     _, alive = psutil.wait_procs(left, timeout=5)
     if alive:
         described = [_describe(child) for child in alive]
         for child in alive:
             child.kill()
         pytest.fail(f"test left child processes: {described}")
+
+
+def child_pids() -> set[int]:
+    """The children of this process, read where Linux lists them: psutil looks at every process of the machine, which
+    costs more than most tests."""
+    threads = Path("/proc/self/task").iterdir()
+    return {int(pid) for thread in threads for pid in read_if_there(thread / "children").split()}
+
+
+def read_if_there(path: Path) -> str:
+    """Its text; nothing if the thread it belongs to has just ended."""
+    try:
+        return path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _describe(process: psutil.Process) -> str:

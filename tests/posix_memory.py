@@ -7,6 +7,11 @@ import contextlib
 import mmap
 import os
 from collections.abc import Iterator
+from pathlib import Path
+
+#: What the names of all objects begin with that tests make. Tests of several processes run at the same time.
+OF_TESTS = "/tests-of-conch-"
+PREFIX = f"{OF_TESTS}{os.getpid()}-"
 
 
 @contextlib.contextmanager
@@ -23,3 +28,10 @@ def shared_object(name: str, content: bytes) -> Iterator[mmap.mmap]:
     finally:
         os.close(descriptor)
         _posixshmem.shm_unlink(name)
+
+
+def objects_of_others() -> set[str]:
+    """The names of the shared memory objects on this machine, but for those that tests make, and those a real Triton
+    beside the tests may have."""
+    spared = (OF_TESTS.removeprefix("/"), "triton_python_backend")
+    return {path.name for path in Path("/dev/shm").iterdir() if not path.name.startswith(spared)}

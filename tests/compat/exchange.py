@@ -30,6 +30,7 @@ from .messages import (
     Scenario,
 )
 from .normalise import normalise
+from .shared_objects import with_own_names, with_written_names
 
 SETTLE_TIMEOUT_S = 15.0
 SETTLE_INTERVAL_S = 0.2
@@ -53,14 +54,18 @@ class Target(msgspec.Struct, frozen=True):
 
 def play(scenario: Scenario, target: Target, repository: str) -> Answer:
     """Sends a scenario and normalises its answer."""
-    answer = normalise(send(scenario.request, target), repository)
+    answer = send_and_normalise(scenario.request, target, repository)
     deadline = time.monotonic() + SETTLE_TIMEOUT_S
     while scenario.settle and time.monotonic() < deadline:
         time.sleep(SETTLE_INTERVAL_S)
-        before, answer = answer, normalise(send(scenario.request, target), repository)
+        before, answer = answer, send_and_normalise(scenario.request, target, repository)
         if answer == before and "LOADING" not in str(answer):
             break
     return answer
+
+
+def send_and_normalise(request: Request, target: Target, repository: str) -> Answer:
+    return normalise(with_written_names(send(with_own_names(request), target)), repository)
 
 
 def send(request: Request, target: Target) -> Answer:

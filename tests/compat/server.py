@@ -9,7 +9,6 @@ import shlex
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from ..posix_memory import shared_object
 from .exchange import Target
 from .messages import MODELS_DIRECTORY, Exchange, ServerSpec
+from .shared_objects import CONTENTS
 
 #: How conch is started; `COMPAT_SERVER` in the environment names another server, with the same four places to fill.
 CONCH = (
@@ -61,13 +61,6 @@ class RunningServer:
         return True
 
 
-#: Shared memory objects that requests name, and what they hold when the server starts.
-SHARED_MEMORY = {
-    "/wire-compat-in": struct.pack("<16i", *range(16)) + struct.pack("<16i", *[1] * 16),
-    "/wire-compat-out": bytes(128),
-}
-
-
 @contextlib.contextmanager
 def running(spec: ServerSpec, directory: Path) -> Iterator[RunningServer]:
     """Runs a server of that specification; `directory` receives the copy of the repository and the server's log."""
@@ -83,7 +76,7 @@ def running(spec: ServerSpec, directory: Path) -> Iterator[RunningServer]:
     command += [f"--model-repository={name}" for name in spec.more_repositories]
     log = directory / "server.log"
     with contextlib.ExitStack() as objects, log.open("wb") as sink:
-        for name, content in SHARED_MEMORY.items():
+        for name, content in CONTENTS.items():
             objects.enter_context(shared_object(name, content))
         process = subprocess.Popen(
             [*command, *spec.flags], stdout=sink, stderr=subprocess.STDOUT, cwd=directory, start_new_session=True

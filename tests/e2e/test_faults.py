@@ -19,6 +19,7 @@ import tritonclient.http as triton_http
 from tritonclient.utils import InferenceServerException
 
 from conch.testing import ModelRepositoryBuilder
+from tests.posix_memory import objects_of_others
 from tests.serving import ServerProcess, answers, serving, wait_until
 
 CONFIG = """
@@ -269,16 +270,11 @@ def test_sigterm_answers_what_is_in_flight_and_exits_with_zero(tmp_path: Path) -
 
 def test_nothing_outlives_a_server_that_is_killed(tmp_path: Path) -> None:
     repository = ModelRepositoryBuilder(tmp_path / "models").add_identity().root
-    shared_before = shared_memory()
+    shared_before = objects_of_others()
     with serving(repository) as server:
         children = psutil.Process(server.process.pid).children(recursive=True)
         assert children
         server.process.kill()
         server.process.wait()
         wait_until(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
-    assert shared_memory() <= shared_before
-
-
-def shared_memory() -> set[str]:
-    """Shared memory objects of this machine, but for those a real Triton beside the tests may have."""
-    return {path.name for path in Path("/dev/shm").iterdir() if not path.name.startswith("triton_python_backend")}
+    assert objects_of_others() <= shared_before

@@ -13,9 +13,9 @@ import pytest
 from conch.errors import AlreadyExistsError, InternalError, InvalidArgumentError, NotFoundError, UnsupportedError
 from conch.tensor import DataType, Tensor
 from conch.wire.shared_memory import Area, Region, SharedMemoryRegions
-from tests.posix_memory import shared_object
+from tests.posix_memory import PREFIX, shared_object
 
-NAME = "/conch-test-regions"
+NAME = f"{PREFIX}regions"
 
 
 @pytest.fixture

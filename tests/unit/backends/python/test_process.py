@@ -17,6 +17,7 @@ import pytest
 
 from conch.backend_api import InstanceSpec
 from conch.backends.python.instance import PythonInstance
+from tests.posix_memory import objects_of_others
 
 from .conftest import IDENTITY, IDENTITY_CONFIG, Workshop, arrays_of, fp32, is_running, request, run, until
 
@@ -255,7 +256,7 @@ def test_no_process_outlives_a_killed_server(workshop: Workshop, state: str, num
     while is_running(child):
         assert time.monotonic() < deadline, "the child outlived its server"
         time.sleep(0.01)
-    assert not [name for name in Path("/dev/shm").iterdir() if "conch" in name.name]
+    assert not [name for name in objects_of_others() if "conch" in name]
 
 
 def test_an_interrupt_for_the_terminal_does_not_reach_the_model(workshop: Workshop) -> None:
@@ -309,9 +310,9 @@ def test_threads_the_user_chose_are_left_alone(workshop: Workshop, monkeypatch: 
 def test_shared_memory_does_not_depend_on_dev_shm(workshop: Workshop) -> None:
     async def body() -> None:
         async with workshop.instance() as instance:
-            before = {entry.name for entry in Path("/dev/shm").iterdir()}
+            before = objects_of_others()
             await instance.execute([request(fp32(*range(100_000)))])
-            assert {entry.name for entry in Path("/dev/shm").iterdir()} <= before
+            assert objects_of_others() <= before
             links = [str(entry.readlink()) for entry in Path(f"/proc/{instance.pid}/fd").iterdir()]
             assert sum("memfd:conch-" in link for link in links) >= 2
 

@@ -12,7 +12,7 @@ from conch.inference import InferRequest, InferResponse
 from conch.tensor import DataType, Tensor
 from conch.wire.grpc.codec import RequestDecoder, ResponseEncoder, UndecodableRequest
 from conch.wire.shared_memory import Region, SharedMemoryRegions
-from tests.posix_memory import shared_object
+from tests.posix_memory import PREFIX, shared_object
 from tests.unit.wire.grpc.messages import infer_request
 
 
@@ -116,6 +116,7 @@ def test_input_named_twice_is_refused() -> None:
             ("bool_param", True),
             "invalid value type for 'sequence_id' parameter, expected int64_param or string_param.",
         ),
+        ("sequence_id", ("string_param", "x" * 129), "string correlation ID cannot be longer than 128 characters"),
         (
             "sequence_start",
             ("int64_param", 1),
@@ -127,6 +128,7 @@ def test_input_named_twice_is_refused() -> None:
             "invalid value type for 'priority' parameter, expected int64_param or uint64_param.",
         ),
         ("priority", ("int64_param", -1), "invalid value for 'priority', expected value >= 0."),
+        ("timeout", ("int64_param", -1), "invalid value for 'timeout', expected value >= 0."),
         ("timeout", ("string_param", "1"), "invalid value type for 'timeout' parameter, expected int64_param."),
         (
             "foo",
@@ -189,9 +191,9 @@ def test_requested_outputs_keep_their_order_once() -> None:
 
 
 def test_tensors_in_shared_memory_are_used_in_place() -> None:
-    with shared_object("/conch-test-codec", np.float32([7]).tobytes()):
+    with shared_object(f"{PREFIX}codec", np.float32([7]).tobytes()):
         regions = SharedMemoryRegions()
-        regions.register(Region("r", "/conch-test-codec", 0, 4))
+        regions.register(Region("r", f"{PREFIX}codec", 0, 4))
         request = infer_request(raw=None)
         request.inputs[0].parameters["shared_memory_region"].string_param = "r"
         request.inputs[0].parameters["shared_memory_byte_size"].int64_param = 4
