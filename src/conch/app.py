@@ -44,6 +44,7 @@ from conch.inference import InferRequest, Parameter
 from conch.listeners import Listener, build_listeners, vertex_obstacle
 from conch.repositories.opening import open_repository
 from conch.tensor import Tensor
+from conch.wire.gpus import open_gpus
 from conch.wire.grpc.delays import Delays
 
 logger = logging.getLogger("conch.app")
@@ -113,7 +114,8 @@ class _Application:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
         try:
-            listeners = build_listeners(server, options, grpc_delays(os.environ))
+            gpus = open_gpus(os.environ) if options.allow_gpu_metrics else None
+            listeners = build_listeners(server, options, grpc_delays(os.environ), gpus)
         except ConchError as error:
             raise StartupError(error.message) from error
         try:

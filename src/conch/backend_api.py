@@ -61,8 +61,8 @@ class MetricSink(Protocol):
         """Set a gauge."""
         ...
 
-    def observe(self, name: str, labels: Mapping[str, str], value: float, buckets: Sequence[float]) -> None:
-        """Record one observation in a histogram with those upper bounds."""
+    def observe(self, name: str, labels: Mapping[str, str], values: Sequence[float], buckets: Sequence[float]) -> None:
+        """Record observations in a histogram with those upper bounds; none make it, if it is not there yet."""
         ...
 
     def value(self, name: str, labels: Mapping[str, str]) -> float:

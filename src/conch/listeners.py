@@ -11,6 +11,7 @@ from conch.config.serve_options import ServeOptions
 from conch.core.server import InferenceServer
 from conch.errors import ConchError
 from conch.wire.api_keys import ApiKeys
+from conch.wire.gpus import Gpus
 from conch.wire.grpc.delays import Delays
 from conch.wire.grpc.http2.limits import Http2Limits
 from conch.wire.grpc.options import GrpcOptions
@@ -45,9 +46,12 @@ class Listener(Protocol):
 
 
 def build_listeners(
-    server: InferenceServer, options: ServeOptions, grpc_delays: Delays = _NO_DELAYS
+    server: InferenceServer, options: ServeOptions, grpc_delays: Delays = _NO_DELAYS, gpus: Gpus | None = None
 ) -> Mapping[str, Listener]:
     """The listeners by the names logs call them; none is started.
+
+    Args:
+        gpus: those that the metrics page shows.
 
     Raises:
         InvalidArgumentError: the API keys cannot be read, or a pattern is no regular expression.
@@ -59,6 +63,7 @@ def build_listeners(
         server,
         cpu_metrics=options.allow_cpu_metrics,
         counter_latencies=options.metrics_config.counter_latencies,
+        gpus=gpus,
     )
     http = http_options(options)
     if options.allow_grpc:
@@ -75,12 +80,12 @@ def build_listeners(
             make_api(server, http, regions, keys),
             VertexRoutes(options.vertex_ai_health_route, options.vertex_ai_predict_route),
             functools.partial(_vertex_model, server, options),
-            metrics.render,
+            metrics.page,
         )
         listeners["Vertex AI HTTPService"] = PlatformServer(vertex, _platform_options(options, options.vertex_ai_port))
     if options.allow_metrics:
         address = MetricsOptions(options.metrics_address or options.http_address, options.metrics_port)
-        listeners["Metrics Service"] = MetricsServer(metrics.render, address)
+        listeners["Metrics Service"] = MetricsServer(metrics.page, address)
     return listeners
 
 

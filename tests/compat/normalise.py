@@ -13,12 +13,14 @@ from .messages import Answer, ConcurrentAnswer, GrpcAnswer, HttpAnswer
 #: Extensions that Triton announces and conch does not have yet.
 EXTENSIONS_TO_COME = {"system_shared_memory", "cuda_shared_memory"}
 
-#: Metric families of devices and memory pools that conch does not have, and of the response cache as a whole, which
-#: Triton shows some time later.
-FAMILIES_NOT_COMPARED = re.compile(r"nv_(gpu|energy|pinned)_|nv_cache_(?!\w+_per_model)")
+#: Metric families of GPUs, which the machine may have or not, and of the response cache as a whole, which Triton shows
+#: some time later.
+FAMILIES_NOT_COMPARED = re.compile(r"nv_(gpu|energy)_|nv_cache_(?!\w+_per_model)")
 
 #: Samples whose value depends on the machine or the clock.
-VOLATILE_SAMPLE = re.compile(r"^((?:nv_\w*duration\w*|nv_\w*_summary_\w*(?<!_count)|nv_cpu_\w+)(?:\{.*\})?) \S+$")
+VOLATILE_SAMPLE = re.compile(
+    r"^((?:nv_\w*duration\w*|nv_\w*_summary_\w*(?<!_count)|nv_cpu_\w+|nv_pinned_\w+)(?:\{.*\})?) \S+$"
+)
 
 #: The directory of a model that was loaded with files of its own; the server chooses it.
 TEMPORARY_MODEL = re.compile(r"(?<![\w>])/(?:[\w.-]+/)+(?=\d+/\w+\.py\()")

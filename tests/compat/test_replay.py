@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from .compare import differences
+from .compare import differences, family
 from .differences import ON_PURPOSE
-from .messages import GOLDEN_DIRECTORY, Answer, Exchange, load_golden
+from .messages import GOLDEN_DIRECTORY, Answer, Exchange, HttpAnswer, load_golden
 from .normalise import comparable
 from .scenarios import GROUPS
 from .server import spared
@@ -39,3 +39,23 @@ def test_conch_answers_as_triton_does(
     if purpose is not None:
         assert found, "conch answers as Triton does now: take the scenario out of differences.py"
         pytest.xfail(purpose.reason)
+
+
+#: Families of Triton's that the page shows, and 2.51 does not have yet.
+NEWER_FAMILIES = {"nv_model_load_duration_secs"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_metrics_page_has_tritons_families_and_no_others_of_that_name(
+    replay: Callable[[str], list[Answer]],
+) -> None:
+    golden = load_golden(GOLDEN_DIRECTORY / "metrics.json")
+    pages = [
+        ({family(line) for line in exchange.answer.lines}, {family(line) for line in answer.lines})
+        for exchange, answer in zip(golden.exchanges, replay("metrics"), strict=True)
+        if isinstance(exchange.answer, HttpAnswer) and isinstance(answer, HttpAnswer) and exchange.answer.lines
+    ]
+    assert pages
+    for expected, shown in pages:
+        assert shown - NEWER_FAMILIES == expected

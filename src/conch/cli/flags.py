@@ -144,7 +144,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("allow-cpu-metrics", _METRICS, _B, True, "CPU and memory metrics among them"),
     Flag("metrics-address", _METRICS, _S, "", "address to listen on; that of HTTP when empty"),
     Flag("metrics-port", _METRICS, _I, 8002, "port to listen on"),
-    Flag("allow-gpu-metrics", _METRICS, _B, True, "there are no GPU metrics yet", _IGN),
+    Flag("allow-gpu-metrics", _METRICS, _B, True, "metrics of GPUs, where there are any (needs conch[gpu])"),
     Flag("metrics-interval-ms", _METRICS, _F, 2000.0, "metrics are computed when they are read", _IGN),
     Flag("metrics-config", _METRICS, _K, "",
          "<setting>=<value>: counter_latencies=false, summary_latencies=true, histogram_latencies=true, or "

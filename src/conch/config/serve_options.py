@@ -116,6 +116,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     allow_metrics: bool = True
     allow_cpu_metrics: bool = True
+    allow_gpu_metrics: bool = True
     metrics_address: str = ""
     metrics_port: int = 8002
     metrics_config: MetricsOptions = MetricsOptions()

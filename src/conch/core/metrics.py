@@ -74,15 +74,16 @@ class CustomMetrics:
         """Set a gauge."""
         self._family(name, "gauge").values[_key(labels)] = value
 
-    def observe(self, name: str, labels: Mapping[str, str], value: float, buckets: Sequence[float]) -> None:
-        """Record one observation; the first one of a label set fixes its buckets."""
+    def observe(self, name: str, labels: Mapping[str, str], values: Sequence[float], buckets: Sequence[float]) -> None:
+        """Record observations, or none; the first call for a label set makes the metric and fixes its buckets."""
         family = self._family(name, "histogram")
         key = _key(labels)
         histogram = family.histograms.get(key)
         if histogram is None:
             bounds = tuple(buckets)
             histogram = family.histograms[key] = Histogram(bounds, [0] * (len(bounds) + 1))
-        histogram.observe(value)
+        for value in values:
+            histogram.observe(value)
 
     def value(self, name: str, labels: Mapping[str, str]) -> float:
         """The current value of a counter or gauge; 0 before the first change."""

@@ -17,6 +17,7 @@ from conch.core.server import InferenceServer
 from conch.errors import InternalError, InvalidArgumentError, UnavailableError
 from conch.inprocess.event_loop import EventLoopThread
 from conch.listeners import Listener, build_listeners
+from conch.wire.gpus import open_gpus
 from conch.wire.shared_memory import SharedMemoryRegions
 
 logger = logging.getLogger("conch.inprocess")
@@ -32,6 +33,7 @@ class RunningServer:
     Attributes:
         thread: the loop that `core` lives on.
         core: what answers; to be called on the loop.
+        gpus: those that metrics show; None for none.
         regions: the shared memory that attached listeners have in common.
 
     Raises:
@@ -45,6 +47,7 @@ class RunningServer:
         self._registry = BackendRegistry(backends, app.backend_directory(options))
         self._listeners: Mapping[str, Listener] = {}
         self._attached: list[Listener] = []
+        self.gpus = open_gpus(os.environ) if options.allow_gpu_metrics else None
         self.regions = SharedMemoryRegions(allowed=options.allow_client_shm)
         self._poller: asyncio.Task[None] | None = None
         self.thread = EventLoopThread("conch server", app.new_event_loop())
@@ -90,7 +93,7 @@ class RunningServer:
         logs = LogControl(LogSettings("", True, True, True, options.log_verbose, options.log_format))
         self.core = app.build_server(options, logs, repositories, self._registry)
         if listen:
-            self._listeners = build_listeners(self.core, options)
+            self._listeners = build_listeners(self.core, options, gpus=self.gpus)
         for listener in self._listeners.values():
             await listener.start()
         try:

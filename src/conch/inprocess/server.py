@@ -162,8 +162,9 @@ class Server:
             running.core,
             cpu_metrics=self._options.allow_cpu_metrics,
             counter_latencies=self._options.metrics_config.counter_latencies,
+            gpus=running.gpus,
         )
-        return running.thread.call(renderer.render).decode()
+        return running.thread.run(renderer.page()).decode()
 
     def running(self) -> RunningServer:
         """The loop and the core behind it, for what attaches listeners.

@@ -214,6 +214,10 @@ class Metrics(_Frontend[_MetricsOptions]):
         super().__init__(server, options, _MetricsOptions)
 
     def _listen(self) -> Listener:
-        renderer = MetricsRenderer(self._running.core)
+        renderer = MetricsRenderer(self._running.core, gpus=self._running.gpus)
         address = MetricsOptions(self._options.address, self._options.port)
-        return MetricsServer(lambda: renderer.render() + metrics.render().encode(), address)
+
+        async def page() -> bytes:
+            return await renderer.page() + metrics.render().encode()
+
+        return MetricsServer(page, address)

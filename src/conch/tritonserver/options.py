@@ -33,7 +33,6 @@ _WITHOUT_EFFECT = (
     "enable_peer_access",
     "log_file",
     "metrics",
-    "gpu_metrics",
     "metrics_interval",
     "backend_directory",
     "repo_agent_directory",
@@ -114,6 +113,7 @@ class Options:
             "log_format": self.log_format.value,
             "log_verbose": self.log_verbose,
             "allow_cpu_metrics": self.cpu_metrics,
+            "allow_gpu_metrics": self.gpu_metrics,
             "backend_config": self.backend_configuration,
         }
         if self.cache_config:

@@ -14,6 +14,7 @@ from conch.core.metrics import Family
 from conch.core.model import Model
 from conch.core.server import InferenceServer
 from conch.core.stats import DURATION_BUCKETS_S
+from conch.wire.gpus import GpuReading, Gpus
 
 _CACHED = "(includes cached requests)"
 _NOT_CACHED = "(does not include cached requests)"
@@ -96,6 +97,27 @@ _CACHE_SUMMARIES = (
     ),
 )
 
+#: (name, help, type, field of GpuReading)
+GPU_METRICS = (
+    ("nv_gpu_utilization", "GPU utilization rate [0.0 - 1.0)", "gauge", "utilization"),
+    ("nv_gpu_memory_total_bytes", "GPU total memory, in bytes", "gauge", "memory_total_bytes"),
+    ("nv_gpu_memory_used_bytes", "GPU used memory, in bytes", "gauge", "memory_used_bytes"),
+    ("nv_gpu_power_usage", "GPU power usage in watts", "gauge", "power_w"),
+    ("nv_gpu_power_limit", "GPU power management limit in watts", "gauge", "power_limit_w"),
+    (
+        "nv_energy_consumption",
+        "GPU energy consumption in joules since the Triton Server started",
+        "counter",
+        "energy_j",
+    ),
+)
+
+#: (name, help); conch has no such pool, and says what a Triton without a GPU says.
+_PINNED_MEMORY = (
+    ("nv_pinned_memory_pool_total_bytes", "Pinned memory pool total memory size, in bytes"),
+    ("nv_pinned_memory_pool_used_bytes", "Pinned memory pool used memory size, in bytes"),
+)
+
 
 class MetricsRenderer:
     """Renders what a server has done.
@@ -103,17 +125,30 @@ class MetricsRenderer:
     Args:
         cpu_metrics: whether to show CPU utilisation and memory.
         counter_latencies: whether to show sums of durations and the counters of models' response caches.
+        gpus: the GPUs to show, None for none.
     """
 
-    def __init__(self, server: InferenceServer, *, cpu_metrics: bool = True, counter_latencies: bool = True) -> None:
+    def __init__(
+        self,
+        server: InferenceServer,
+        *,
+        cpu_metrics: bool = True,
+        counter_latencies: bool = True,
+        gpus: Gpus | None = None,
+    ) -> None:
         self._server = server
+        self._gpus = gpus
         self._counter_latencies = counter_latencies
         self._cpu_metrics = cpu_metrics
         if cpu_metrics:
             psutil.cpu_percent(None)  # the first call has no interval behind it and always says 0
 
-    def render(self) -> bytes:
-        """The whole page."""
+    async def page(self) -> bytes:
+        """The whole page, the GPUs read while the event loop goes on."""
+        return self.render(await self._gpus.read_aside() if self._gpus is not None else ())
+
+    def render(self, gpus: Sequence[GpuReading] = ()) -> bytes:
+        """The whole page with those readings of GPUs."""
         text = _Page()
         models = list(self._server.models())
         _render_counts(text, models)
@@ -127,6 +162,10 @@ class MetricsRenderer:
         _render_duration_histogram(text, models)
         if isinstance(self._server.cache, LocalCache) and any(model.cached for model in models):
             _render_local_cache(text, self._server.cache)
+        _render_gpus(text, gpus)
+        for name, description in _PINNED_MEMORY:
+            text.family(name, description, "gauge")
+            text.sample(name, {}, 0)
         if self._cpu_metrics:
             memory = psutil.virtual_memory()
             text.family("nv_cpu_utilization", "CPU utilization rate [0.0 - 1.0]", "gauge")
@@ -285,6 +324,15 @@ def _render_local_cache(text: _Page, cache: LocalCache) -> None:
         text.sample(name, {}, value)
 
 
+def _render_gpus(text: _Page, gpus: Sequence[GpuReading]) -> None:
+    for name, description, kind, field in GPU_METRICS:
+        told = [(gpu.uuid, getattr(gpu, field)) for gpu in gpus if getattr(gpu, field) is not None]
+        if told:
+            text.family(name, description, kind)
+        for uuid, value in told:
+            text.sample(name, {"gpu_uuid": uuid}, value)
+
+
 def _render_padding(text: _Page, models: Sequence[Model]) -> None:
     name = "conch_padding_elements_total"
     text.family(name, "Real and padding tokens in the batches of models that declare padding", "counter")
@@ -304,6 +352,8 @@ def _render_duration_histogram(text: _Page, models: Sequence[Model]) -> None:
 
 
 def _render_custom(text: _Page, family: Family) -> None:
+    if not family.values and not family.histograms:
+        return
     text.family(family.name, family.description, family.kind)
     for labels, value in family.values.items():
         text.sample(family.name, dict(labels), value)
@@ -318,4 +368,6 @@ def _escape(label: str) -> str:
 def _number(value: float) -> str:
     if math.isnan(value):
         return "NaN"
+    if math.isinf(value):
+        return "+Inf" if value > 0 else "-Inf"
     return str(int(value)) if float(value).is_integer() and abs(value) < 2**53 else repr(float(value))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import msgspec
 
@@ -16,8 +17,10 @@ from conch.core.metrics import CustomMetrics
 from conch.core.server import InferenceServer
 from conch.errors import InvalidArgumentError
 from conch.testing import EchoBackend, FakeClock
+from conch.wire.gpus import GpuReading, Gpus
 from conch.wire.prometheus import MetricsRenderer
 from tests.unit.core.conftest import Harness, make_config, make_request
+from tests.unit.wire.fake_nvml import FakeNvml
 
 
 class _Models:
@@ -30,14 +33,16 @@ class _Models:
         return [self._harness.model]
 
 
-def page(metrics: CustomMetrics, requests: int = 2, cache: LocalCache | None = None) -> list[str]:
+def page(
+    metrics: CustomMetrics, requests: int = 2, cache: LocalCache | None = None, gpus: Sequence[GpuReading] = ()
+) -> list[str]:
     async def run() -> list[str]:
         model_cache = None if cache is None else ModelCache(cache, b"model")
         harness = Harness(EchoBackend, make_config(batching=DynamicBatching()), cache=model_cache)
         await asyncio.gather(*(harness.model.infer(make_request()) for _ in range(requests)))
         logs = LogControl(LogSettings("", True, True, True, 0, "default"))
         server = InferenceServer(ServerMetadata("s", "1", ()), _Models(harness), metrics, logs, cache=cache)  # type: ignore[arg-type]
-        lines = MetricsRenderer(server).render().decode().splitlines()
+        lines = MetricsRenderer(server).render(gpus).decode().splitlines()
         await harness.model.close()
         return lines
 
@@ -85,7 +90,7 @@ def test_custom_metrics_of_models_are_shown_with_escaped_labels() -> None:
     metrics.add("requests", {"path": 'a"b\n'}, 0.5)
     metrics.declare("sizes", "How large", "histogram")
     for value in (0.5, 1.0, 9.0):
-        metrics.observe("sizes", {}, value, (1.0, 5.0))
+        metrics.observe("sizes", {}, [value], (1.0, 5.0))
     lines = page(metrics)
     assert 'requests{path="a\\"b\\n"} 2.5' in lines
     assert [line for line in lines if line.startswith("sizes")] == [
@@ -95,6 +100,69 @@ def test_custom_metrics_of_models_are_shown_with_escaped_labels() -> None:
         "sizes_sum 10.5",
         "sizes_count 3",
     ]
+
+
+def test_gpus_have_tritons_names_and_show_what_their_driver_tells() -> None:
+    whole = GpuReading("GPU-1", 0.25, 80 << 30, 1 << 30, 61.5, 300.0, 12.0)
+    partial = GpuReading("GPU-2", None, 80 << 30, 0, None, None, None)
+    lines = page(CustomMetrics(), gpus=(whole, partial))
+    assert [line for line in lines if "gpu_uuid" in line] == [
+        'nv_gpu_utilization{gpu_uuid="GPU-1"} 0.25',
+        f'nv_gpu_memory_total_bytes{{gpu_uuid="GPU-1"}} {80 << 30}',
+        f'nv_gpu_memory_total_bytes{{gpu_uuid="GPU-2"}} {80 << 30}',
+        f'nv_gpu_memory_used_bytes{{gpu_uuid="GPU-1"}} {1 << 30}',
+        'nv_gpu_memory_used_bytes{gpu_uuid="GPU-2"} 0',
+        'nv_gpu_power_usage{gpu_uuid="GPU-1"} 61.5',
+        'nv_gpu_power_limit{gpu_uuid="GPU-1"} 300',
+        'nv_energy_consumption{gpu_uuid="GPU-1"} 12',
+    ]
+    assert "# HELP nv_gpu_utilization GPU utilization rate [0.0 - 1.0)" in lines
+    assert "# TYPE nv_energy_consumption counter" in lines
+
+
+def test_without_gpus_there_are_no_metrics_of_them_and_no_pinned_memory() -> None:
+    lines = page(CustomMetrics())
+    assert not any("nv_gpu_" in line or "nv_energy" in line for line in lines)
+    assert "nv_pinned_memory_pool_total_bytes 0" in lines
+    assert "nv_pinned_memory_pool_used_bytes 0" in lines
+
+
+def test_the_page_reads_the_gpus_it_was_given() -> None:
+    async def run() -> list[str]:
+        logs = LogControl(LogSettings("", True, True, True, 0, "default"))
+        harness = Harness(EchoBackend, make_config(batching=DynamicBatching()))
+        server = InferenceServer(ServerMetadata("s", "1", ()), _Models(harness), CustomMetrics(), logs)  # type: ignore[arg-type]
+        renderer = MetricsRenderer(server, gpus=Gpus(FakeNvml("GPU-a")))
+        lines = (await renderer.page()).decode().splitlines()
+        await harness.model.close()
+        return lines
+
+    assert 'nv_gpu_power_limit{gpu_uuid="GPU-a"} 700' in asyncio.run(run())
+
+
+def test_metrics_show_from_the_moment_they_are_made_and_families_with_the_first_of_them() -> None:
+    metrics = CustomMetrics()
+    for name, kind in (("empty", "gauge"), ("empty_too", "histogram"), ("made", "histogram")):
+        metrics.declare(name, "", kind)
+    metrics.observe("made", {"a": "b"}, (), (1.0,))
+    lines = page(metrics)
+    assert not any("empty" in line for line in lines)
+    assert [line for line in lines if line.startswith("made")] == [
+        'made_bucket{a="b",le="1"} 0',
+        'made_bucket{a="b",le="+Inf"} 0',
+        'made_sum{a="b"} 0',
+        'made_count{a="b"} 0',
+    ]
+
+
+def test_numbers_that_are_no_finite_ones_are_spelled_as_the_format_has_it() -> None:
+    metrics = CustomMetrics()
+    metrics.declare("number", "", "gauge")
+    values = {"+Inf": float("inf"), "-Inf": float("-inf"), "NaN": float("nan"), "0.5": 0.5, "-3": -3, "1e+20": 1e20}
+    for text, value in values.items():
+        metrics.set("number", {"is": text}, value)
+    shown = [line for line in page(metrics) if line.startswith("number{")]
+    assert shown == [f'number{{is="{text}"}} {text}' for text in values]
 
 
 def test_a_metric_family_keeps_its_kind() -> None:

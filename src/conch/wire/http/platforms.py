@@ -5,7 +5,7 @@ Both are a thin rewriting of requests to those of the HTTP/REST protocol, so tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,6 +17,7 @@ from conch.wire.http.api import Api, failure_reply
 from conch.wire.http.messages import (
     HttpRequest,
     Outcome,
+    Pending,
     Reply,
     RequestHead,
     empty_reply,
@@ -87,7 +88,7 @@ class VertexAi:
     Args:
         api: answers what is rewritten.
         default_model: the model predictions are about; raises ConchError when there is none.
-        render_metrics: the Prometheus text, for predictions that are led there.
+        metrics: makes the Prometheus text, for predictions that are led there.
     """
 
     def __init__(
@@ -96,14 +97,14 @@ class VertexAi:
         api: Api,
         routes: VertexRoutes,
         default_model: Callable[[], str],
-        render_metrics: Callable[[], bytes],
+        metrics: Callable[[], Awaitable[bytes]],
     ) -> None:
         self._server = server
         self._api = api
         self._health = routes.health.encode()
         self._predict = routes.predict.encode()
         self._default_model = default_model
-        self._render_metrics = render_metrics
+        self._metrics = metrics
         self.needs_raw_headers = api.needs_raw_headers
 
     def dispatch(self, request: HttpRequest) -> Outcome:
@@ -124,8 +125,7 @@ class VertexAi:
             refusal = self._api.refusal(request, Route(""))
             if refusal is not None:
                 return refusal
-            text = self._render_metrics()
-            return Reply(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: ", len(text), (text,))
+            return Pending(self._metrics(), _text_reply)
         endpoint = resolve(b"/" + target).endpoint
         if endpoint not in _REDIRECTED:
             return _NO_SUCH_PATH
@@ -153,6 +153,10 @@ def only_model(server: ServerApi) -> str:
 
 def _health(server: ServerApi) -> Reply:
     return empty_reply(200 if server.is_ready() else 400)
+
+
+def _text_reply(text: bytes) -> Reply:
+    return Reply(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: ", len(text), (text,))
 
 
 def _infer_target(model: str) -> bytes:

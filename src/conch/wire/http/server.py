@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
@@ -12,7 +12,7 @@ from conch.wire.api_keys import ApiKeys
 from conch.wire.http.api import Api, failure_reply
 from conch.wire.http.guard import Guard
 from conch.wire.http.listener import Listener
-from conch.wire.http.messages import HttpApp, HttpRequest, Outcome, Reply, error_reply, head
+from conch.wire.http.messages import HttpApp, HttpRequest, Outcome, Pending, Reply, error_reply, head
 from conch.wire.http.reader import Limits
 from conch.wire.shared_memory import SharedMemoryRegions
 from conch.wire.tls import TlsOptions
@@ -129,10 +129,10 @@ def _limits(options: HttpOptions) -> Limits:
 
 
 class MetricsServer(_Server):
-    """`GET /metrics`; `render` returns the Prometheus text."""
+    """`GET /metrics`; `page` makes the Prometheus text."""
 
-    def __init__(self, render: Callable[[], bytes], options: MetricsOptions) -> None:
-        super().__init__(_Metrics(render), Limits(max_body_bytes=0), (options.host, options.port, options.reuse_port))
+    def __init__(self, page: Callable[[], Awaitable[bytes]], options: MetricsOptions) -> None:
+        super().__init__(_Metrics(page), Limits(max_body_bytes=0), (options.host, options.port, options.reuse_port))
 
 
 class _Metrics:
@@ -141,8 +141,8 @@ class _Metrics:
     needs_raw_headers = False
     _CONTENT_TYPE = "text/plain; charset=utf-8"
 
-    def __init__(self, render: Callable[[], bytes]) -> None:
-        self._render = render
+    def __init__(self, page: Callable[[], Awaitable[bytes]]) -> None:
+        self._page = page
         self._head = head(200, self._CONTENT_TYPE)
         self._not_found = Reply(head(404, self._CONTENT_TYPE), 0, ())
 
@@ -151,8 +151,7 @@ class _Metrics:
             return error_reply(405, "Method Not Allowed")
         if request.target.partition(b"?")[0] not in (b"/metrics", b"/metrics/"):
             return self._not_found
-        text = self._render()
-        return Reply(self._head, len(text), (text,))
+        return Pending(self._page(), lambda text: Reply(self._head, len(text), (text,)))
 
     def failure(self, error: BaseException) -> Reply:
         return failure_reply(error)

@@ -21,8 +21,11 @@ def _ask(*requests: tuple[str, str]) -> list[Answer]:
         finally:
             connection.close()
 
+    async def page() -> bytes:
+        return _TEXT
+
     async def run() -> list[Answer]:
-        server = MetricsServer(lambda: _TEXT, MetricsOptions(host="127.0.0.1", port=0))
+        server = MetricsServer(page, MetricsOptions(host="127.0.0.1", port=0))
         await server.start()
         try:
             return await asyncio.to_thread(client, server.port)

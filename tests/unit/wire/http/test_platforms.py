@@ -40,7 +40,11 @@ def sagemaker(model: str = "one_string", keys: ApiKeys | None = None) -> SageMak
 def vertex(default: Callable[[], str] = lambda: "one_string", keys: ApiKeys | None = None) -> VertexAi:
     server = FakeServer()
     api = make_api(server, HttpOptions(), SharedMemoryRegions(), keys)
-    return VertexAi(server, api, VertexRoutes("/h", "/p"), default, lambda: b"nv_x 1\n")
+    return VertexAi(server, api, VertexRoutes("/h", "/p"), default, metrics)
+
+
+async def metrics() -> bytes:
+    return b"nv_x 1\n"
 
 
 def ask(app: HttpApp, method: str, target: str, body: bytes = b"", **headers: str) -> tuple[int, dict[str, str], bytes]:

@@ -34,8 +34,10 @@ class Metric:
         self._kind = kind
         self._labels = labels
         self._buckets = buckets
-        if kind is not MetricKind.HISTOGRAM:
-            server().tell(METRIC_ADD, name, labels, 0.0)  # it shows from now on, at zero
+        if kind is MetricKind.HISTOGRAM:  # it shows from now on, at zero
+            server().tell(METRIC_OBSERVE, name, labels, (), buckets)
+        else:
+            server().tell(METRIC_ADD, name, labels, 0.0)
 
     def increment(self, value: float) -> None:
         """Add to a counter (never a negative value) or a gauge.
@@ -62,7 +64,7 @@ class Metric:
         """Record an observation in a histogram. Raises TritonModelException for the other kinds."""
         if self._kind is not MetricKind.HISTOGRAM:
             raise self._unsupported("observe", "Observe")
-        server().tell(METRIC_OBSERVE, self._name, self._labels, _number(value), self._buckets)
+        server().tell(METRIC_OBSERVE, self._name, self._labels, (_number(value),), self._buckets)
 
     def value(self) -> float:
         """The current value of a counter or gauge, all models' contributions included (asks the server).
