@@ -36,11 +36,13 @@ from conch.deploy.split.tokenizer import Tokenization
 from conch.deploy.split.tokens import (
     MASK,
     labelled_token_samples,
+    long_token_sample,
     token_axes,
     token_padding,
     token_samples,
     token_specs,
 )
+from conch.deploy.split.windows import follow_windows
 from conch.deploy.tasks import TensorSpec
 from conch.tensor import DataType
 
@@ -71,6 +73,7 @@ def core(
     """
     tokenizer, extra = subject.pipe.tokenizer, extra or {}
     samples = labelled_token_samples(tokenizer, names, first) if many else token_samples(tokenizer, names)
+    samples += _several_windows(module, tokenizer, names, many=many)
     for spec, values in extra.items():
         for number, sample in enumerate(samples):
             rows = [values[(number + row) % len(values)] for row in range(len(sample[MASK]))]
@@ -96,6 +99,14 @@ def core(
         network=network,
         padding=token_padding(names, tokenizer, many=many, cut=cut),
     )
+
+
+def _several_windows(
+    module: nn.Module, tokenizer: Any, names: Sequence[str], *, many: bool = False
+) -> list[dict[str, np.ndarray]]:
+    """A text of several windows for a network that has such, which is made to be exported."""
+    window = follow_windows(module)
+    return [dict(long_token_sample(tokenizer, names, 2 * window + 3, many=many))] if window else []
 
 
 def _varying(spec: TensorSpec) -> list[int]:
@@ -203,7 +214,8 @@ def fill_mask(subject: Subject) -> Split:
 def _masked_core(subject: Subject, network: Keyword, names: Sequence[str]) -> CorePart:
     places = TensorSpec("mask_positions", DataType.INT64, (-1,), "which tokens are masks")
     probs = TensorSpec("probs", DataType.FP32, (-1, subject.model.config.vocab_size), "of each word at each mask")
-    tokenizer, samples = subject.pipe.tokenizer, token_samples(subject.pipe.tokenizer, names)
+    tokenizer = subject.pipe.tokenizer
+    samples = [*token_samples(tokenizer, names), *_several_windows(network, tokenizer, names)]
     for number, sample in enumerate(samples):
         rows = [np.random.default_rng(number).integers(0, length, 1 + number % 3) for length in sample[MASK].sum(1)]
         sample[places.name] = np.stack(rows)

@@ -104,6 +104,13 @@ def labelled_token_samples(
     return samples
 
 
+def long_token_sample(tokenizer: Any, names: Sequence[str], length: int, *, many: bool = False) -> Rows:
+    """One text of that many tokens, as far as the tokenizer lets it grow."""
+    text = " ".join(SENTENCES * (1 + length // 32))
+    rows = {name: array[:, :length] for name, array in token_rows(tokenizer, [text], names).items()}
+    return {name: array[:, None] for name, array in rows.items()} if many else rows
+
+
 def _encode(tokenizer: Any, text: Any) -> Mapping[str, list[int]]:
     arguments = text if isinstance(text, tuple) else (text,)
     encoded: Mapping[str, list[int]] = tokenizer(*arguments, truncation=True, return_attention_mask=True)
