@@ -214,11 +214,6 @@ def whole_pipeline(subject: Subject) -> Split:
     """Any pipeline: what it hands on beside tensors travels around the network."""
     if subject.plan.task.name == "text-to-audio" and getattr(subject.model.config, "num_speakers", 1) > 1:
         raise CannotSplit("who speaks is chosen by each request, and the exported network would know one voice")
-    if hasattr(subject.model, "keypoint_detector"):
-        raise CannotSplit(
-            "its keypoint detector finds another number of points in every image: that size depends on the data, and "
-            "those of an exported network follow from the sizes of its inputs"
-        )
     captured = Captured(subject)
     fields = _fields(captured)
     captured.take_parts(fields)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -47,6 +48,14 @@ _WHOLE: Mapping[str, str] = {
     "decision": "its pipeline asks the network once for each prompt, for logits at positions that the prompt decides",
 }
 
+#: Why networks that hold a module of these classes are not exported: no exporter follows what they do.
+_NOT_FOLLOWED: Mapping[str, str] = {
+    "SuperGlueForKeypointMatching": "its keypoint detector takes the images of a batch one by one and finds another "
+    "number of points in each: that size depends on the data, those of an exported network on the sizes of its inputs",
+    "FunnelAttentionStructure": "how often it pools depends on the length of each text (a text of up to 4 tokens less "
+    "often than others): an exported network takes the way of the text it was exported with",
+}
+
 #: Tasks whose softmax or sigmoid may also run after the network, in Python.
 FOLDED = frozenset({"text-classification", "image-classification", "audio-classification"})
 
@@ -60,6 +69,8 @@ def split(subject: Subject) -> Split:
     plan = subject.plan
     if plan.max_batch_size == 0:
         raise CannotSplit("--max-batch-size 0: the core has a batch dimension")
+    if reason := not_followed(subject.model):
+        raise CannotSplit(reason)
     padded = importlib.import_module("conch.deploy.split.padded")
     reasons: dict[str, None] = {}
     notes: dict[str, None] = {}
@@ -74,6 +85,13 @@ def split(subject: Subject) -> Split:
             if not isinstance(error, DoesNotApply):
                 notes[f"parts that need no transformers are not possible: {error}"] = None
     raise CannotSplit("; ".join(reasons) or _WHOLE[plan.task.name])
+
+
+def not_followed(network: Any) -> str:
+    """Why no exporter follows a network; "" if nothing is known against it."""
+    modules = getattr(network, "modules", tuple)()
+    kinds = {type(module).__name__ for module in modules}
+    return next((reason for kind, reason in _NOT_FOLLOWED.items() if kind in kinds), "")
 
 
 def ways(task: str) -> tuple[str, ...]:
