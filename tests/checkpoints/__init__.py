@@ -47,7 +47,7 @@ class Checkpoint:
         samples: makes the inputs.
         pipeline_kwargs: what `transformers.pipeline` is given beside the task and the directory.
         requires: packages beyond torch, transformers and pillow without which transformers cannot run the task.
-        library: "transformers" or "sentence-transformers".
+        library: "transformers", "sentence-transformers", or "text-to-text" for what transformers has no pipeline of.
     """
 
     task: str
@@ -96,16 +96,19 @@ _ROWS = (
     Checkpoint("mask-generation", "sam", "vision", samples.crowded_images),
     Checkpoint("object-detection", "yolos", "vision", samples.images),
     Checkpoint("object-detection", "detr", "vision", samples.images),
+    Checkpoint("summarization", "pegasus", "writers", samples.texts, library="text-to-text"),
     Checkpoint("table-question-answering", "tapas", "text", samples.tables, requires=("pandas",)),
     Checkpoint("text-classification", "bert", "text", samples.texts),
     Checkpoint("text-classification", "distilbert", "text", samples.texts),
     Checkpoint("text-classification", "multi-label", "text", samples.texts),
     Checkpoint("text-classification", "regression", "text", samples.texts),
+    Checkpoint("text2text-generation", "t5", "writers", samples.texts, library="text-to-text"),
     Checkpoint("text-generation", "llama", "text", samples.conversations),
     Checkpoint("text-generation", "qwen2", "text", samples.conversations),
     Checkpoint("text-generation", "gpt2", "text", samples.prompts),
     Checkpoint("text-to-audio", "vits", "audio", samples.speakable_texts),
     Checkpoint("token-classification", "bert", "text", samples.named_entities),
+    Checkpoint("translation", "mbart", "writers", samples.translations, library="text-to-text"),
     Checkpoint("video-classification", "videomae", "vision", samples.videos, requires=("av",)),
     Checkpoint("zero-shot-audio-classification", "clap", "audio", samples.labelled_sounds),
     Checkpoint("zero-shot-classification", "bart", "text", samples.labelled_texts),
@@ -171,6 +174,18 @@ _FURTHER = (
     *_families("zero-shot-image-classification", "listeners", samples.labelled_images, "siglip2 align chinese-clip"),
     *_families("zero-shot-object-detection", "listeners", samples.labelled_images, "owlv2"),
     *_families("image-text-to-text", "listeners", samples.captions, "blip"),
+    *_families("text2text-generation", "writers", samples.texts, "bart umt5", "text-to-text"),
+    *_families("summarization", "writers", samples.texts, "t5", "text-to-text"),
+    Checkpoint("translation", "t5", "writers", samples.translations_to_german, library="text-to-text"),
+    Checkpoint("translation", "nllb", "writers", samples.translations_of_nllb, library="text-to-text"),
+    Checkpoint(
+        "translation",
+        "marian",
+        "writers",
+        samples.translations_to_french,
+        requires=("sentencepiece",),
+        library="text-to-text",
+    ),
     Checkpoint("video-classification", "timesformer", "cameras", samples.videos, requires=("av",)),
     Checkpoint("video-classification", "vivit", "cameras", samples.videos, requires=("av",)),
 )
@@ -230,6 +245,10 @@ def reference(task: str, directory: Path) -> list[Any]:
 
             complete_masks(pipe)
         return [pipe(*sample.args, **sample.kwargs) for sample in checkpoint.samples()]
+    if checkpoint.library == "text-to-text":
+        from .writers import reference as write_anew
+
+        return [write_anew(checkpoint.task, directory, *each.args, **each.kwargs) for each in checkpoint.samples()]
     import sentence_transformers
 
     if checkpoint.task == "sentence-similarity":

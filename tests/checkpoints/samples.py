@@ -95,6 +95,28 @@ def texts() -> list[Sample]:
     ]
 
 
+def translations() -> list[Sample]:
+    """From English to languages that mBART has tokens for."""
+    languages = ("de_DE", "fr_XX", "ja_XX")
+    return [
+        Sample(each.args, {"src_lang": "en_XX", "tgt_lang": code})
+        for each, code in zip(texts(), languages, strict=True)
+    ]
+
+
+def translations_of_nllb() -> list[Sample]:
+    return [Sample(each.args, {"src_lang": "eng_Latn", "tgt_lang": "fra_Latn"}) for each in texts()]
+
+
+def translations_to_german() -> list[Sample]:
+    return [Sample(each.args, {"src_lang": "en", "tgt_lang": "de"}) for each in texts()]
+
+
+def translations_to_french() -> list[Sample]:
+    """The language of the text is the only one that the model reads."""
+    return [Sample(each.args, {"tgt_lang": "fra"}) for each in texts()]
+
+
 def named_entities() -> list[Sample]:
     return [
         Sample(("Maria bought apples.",)),

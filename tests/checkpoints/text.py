@@ -81,12 +81,13 @@ def save_generator(directory: Path, model: PreTrainedModel, tokenizer: PreTraine
 
 def silence(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Take away the logits of special tokens and of what is no printable ASCII: the model answers readable text."""
-    silent = [index for index in range(len(tokenizer)) if not _readable(tokenizer, index)]
+    silent = [index for index in range(len(tokenizer)) if not readable(tokenizer, index)]
     with torch.no_grad():
         model.get_output_embeddings().weight[silent] = 0.0
 
 
-def _readable(tokenizer: PreTrainedTokenizerBase, index: int) -> bool:
+def readable(tokenizer: PreTrainedTokenizerBase, index: int) -> bool:
+    """Whether a token is text of printable ASCII."""
     text = tokenizer.decode([index], skip_special_tokens=True)
     return bool(text.strip()) and text.isascii() and text.isprintable()
 

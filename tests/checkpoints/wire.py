@@ -135,6 +135,10 @@ def _without_images(conversation: list[dict[str, Any]]) -> tuple[list[dict[str, 
     return messages, pictures
 
 
+def _source_text(sample: Sample) -> Call:
+    return {"text": texts(sample.args[0])}, dict(sample.kwargs)
+
+
 CALLS: Mapping[str, Callable[[Sample], Call]] = {
     "any-to-any": _prompt,
     "audio-classification": _sound,
@@ -152,12 +156,15 @@ CALLS: Mapping[str, Callable[[Sample], Call]] = {
     "mask-generation": _image,
     "object-detection": _image,
     "sentence-similarity": _text,
+    "summarization": _source_text,
     "table-question-answering": _table,
+    "text2text-generation": _source_text,
     "text-classification": _text,
     "text-generation": _prompt,
     "text-ranking": _query,
     "text-to-audio": _text,
     "token-classification": _text,
+    "translation": _source_text,
     "video-classification": _video,
     "zero-shot-audio-classification": _labelled_sound,
     "zero-shot-classification": _labelled_text,
@@ -233,12 +240,14 @@ OUTPUTS: Mapping[str, Expected] = {
     "mask-generation": {"scores": lambda answer: answer["scores"]},
     "object-detection": _DETECTED,
     "sentence-similarity": {"embeddings": lambda answer: answer},
+    "summarization": {"summary_text": _column("summary_text", str)},
     "table-question-answering": {
         "answer": lambda answer: [answer["answer"]],
         "cells": lambda answer: answer["cells"],
         "coordinates": lambda answer: np.array(answer["coordinates"]).reshape(-1, 2),
         "aggregator": lambda answer: [answer.get("aggregator", "")],
     },
+    "text2text-generation": {"generated_text": _column("generated_text", str)},
     "text-classification": {"label": _best_label},
     "text-generation": {"generated_text": _generated},
     "text-ranking": {"scores": lambda answer: answer},
@@ -253,6 +262,7 @@ OUTPUTS: Mapping[str, Expected] = {
         "start": _column("start", int),
         "end": _column("end", int),
     },
+    "translation": {"translation_text": _column("translation_text", str)},
     "video-classification": {"label": _best_label},
     "zero-shot-audio-classification": {},
     "zero-shot-classification": {"labels": lambda answer: answer["labels"], "scores": lambda answer: answer["scores"]},

@@ -20,7 +20,10 @@ Sample = Mapping[str, np.ndarray]
 
 #: Parameters that keep generation short and the same from run to run, unless told otherwise.
 GENERATION: Mapping[str, Parameter] = {"max_new_tokens": 16, "do_sample": False}
-_GENERATING = ("text-generation", "image-text-to-text", "any-to-any")
+_GENERATING = (
+    *("text-generation", "image-text-to-text", "any-to-any"),
+    *("text2text-generation", "summarization", "translation"),
+)
 
 #: Optional inputs worth sending, each list an alternative: the first that the model accepts is taken.
 _OPTIONAL: Mapping[str, tuple[tuple[str, ...], ...]] = {

@@ -18,6 +18,14 @@ _PREFERRED = (
     ("zero-shot-image-classification", "zero-shot-object-detection"),
 )
 
+#: Architectures of an encoder and a decoder that are made for one task; others write whatever they were trained to.
+_WRITERS = {
+    **dict.fromkeys(("marian", "m2m_100", "nllb-moe", "mbart", "fsmt"), "translation"),
+    **dict.fromkeys(("pegasus", "pegasus_x", "bigbird_pegasus", "led"), "summarization"),
+}
+#: Of those that transformers calls sequence to sequence, what generates otherwise than from a text alone.
+_NOT_FROM_TEXTS_ALONE = frozenset({"seamless_m4t", "seamless_m4t_v2", "t5gemma2"})
+
 
 def detect_task(checkpoint: Checkpoint) -> Task:
     """The task of a checkpoint.
@@ -34,7 +42,9 @@ def detect_task(checkpoint: Checkpoint) -> Task:
         kind = read_json(checkpoint.path / "config_sentence_transformers.json").get("model_type")
         return find_task("text-ranking" if kind == "CrossEncoder" else "sentence-embedding")
     tag = checkpoint.pipeline_tag or card_tag(checkpoint)
-    if ALIASES.get(tag, tag) in TASKS:
+    tag = ALIASES.get(tag, tag)
+    # The hub calls some models of an encoder and a decoder text-generation, which is for decoders alone.
+    if tag in TASKS and not (tag == "text-generation" and writes_anew(checkpoint)):
         return find_task(tag)
     candidates = candidate_tasks(checkpoint)
     if len(candidates) == 1:
@@ -71,6 +81,8 @@ def card_tag(checkpoint: Checkpoint) -> str:
 def candidate_tasks(checkpoint: Checkpoint) -> list[str]:
     """The tasks whose pipelines take the checkpoint's architecture, less those that something else rules out."""
     config = checkpoint.config
+    if writes_anew(checkpoint):
+        return [_task_of_writer(checkpoint)]
     tasks = {task for name in checkpoint.architectures for task in _tasks_of_architecture(name, checkpoint.model_type)}
     if "text-classification" in tasks:
         tasks = _classifier_tasks(config)
@@ -80,6 +92,24 @@ def candidate_tasks(checkpoint: Checkpoint) -> list[str]:
         if meant in tasks:
             tasks.discard(other)
     return sorted(tasks)
+
+
+def writes_anew(checkpoint: Checkpoint) -> bool:
+    """Whether it is a model of an encoder and a decoder that writes a text of another."""
+    transformers()
+    known = require("transformers.models.auto.modeling_auto").MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+    name = known.get(checkpoint.model_type)
+    if checkpoint.model_type in _NOT_FROM_TEXTS_ALONE or name not in checkpoint.architectures:
+        return False
+    model = getattr(transformers(), str(name), None)
+    return model is not None and model.main_input_name == "input_ids" and model.config_class().is_encoder_decoder
+
+
+def _task_of_writer(checkpoint: Checkpoint) -> str:
+    """What a checkpoint was trained for, or else what its architecture is known for."""
+    trained = {key.partition("_")[0] for key in checkpoint.config.get("task_specific_params") or {}}
+    named = sorted(trained & {"summarization", "translation"}) or [_WRITERS.get(checkpoint.model_type, "")]
+    return named[0] if len(named) == 1 and named[0] else "text2text-generation"
 
 
 def _classifier_tasks(config: dict[str, Any]) -> set[str]:

@@ -7,9 +7,11 @@ from typing import Any
 
 from conch.deploy.checkpoint import Checkpoint, read_json
 from conch.deploy.extras import require, transformers
+from conch.deploy.languages import read_writing
 from conch.deploy.plan import CheckpointFacts
 from conch.deploy.tasks import Task
 from conch.deploy.tasks.spec import IMAGE_INPUTS
+from conch.deploy.text_to_text import NAMES
 from conch.errors import InvalidArgumentError, UnavailableError
 
 Setting = tuple[str, str, str]
@@ -51,6 +53,8 @@ def read_facts(checkpoint: Checkpoint, task: Task, *, trust_remote_code: bool = 
         settings = [_ranking_activation(checkpoint, len(labels))]
     elif task.name == "image-feature-extraction":
         sizes["image_features"], missing = _image_features(checkpoint, trust_remote_code)
+    elif task.name in NAMES:
+        settings = read_writing(checkpoint, task.name, trust_remote_code=trust_remote_code).settings()
     if checkpoint.transformer_directory:
         settings.append(("subfolder", checkpoint.transformer_directory, "where in the checkpoint the transformer lies"))
     return CheckpointFacts(sizes=sizes, labels=labels, settings=tuple(settings), missing_outputs=missing)

@@ -15,6 +15,7 @@ import numpy as np
 from conch.deploy.extras import require, transformers
 from conch.deploy.plan import Plan
 from conch.deploy.samples import Sample
+from conch.deploy.text_to_text import NAMES, TextToText, writing_of
 
 #: Output name -> what it should hold (`json`: the pipeline's own result).
 Expected = dict[str, Any]
@@ -35,6 +36,13 @@ class Reference:
                 self.pipe: Any = getattr(module, library)(str(checkpoint), **options)
                 return
             transformers()
+            if plan.task.name in NAMES:
+                writing = writing_of({key: value for key, value, _ in plan.settings})
+                trusted = plan.choices.trust_remote_code
+                self.pipe = TextToText(
+                    plan.task.name, checkpoint, writing, dtype=plan.choices.dtype, trust_remote_code=trusted
+                )
+                return
             pipelines = require("transformers.pipelines")
             self.pipe = pipelines.pipeline(
                 plan.task.pipeline, model=str(checkpoint), dtype=plan.choices.dtype, **options
@@ -222,6 +230,12 @@ def _generated(pipe: Any, sample: Sample) -> Expected:
     return {"generated_text": [text if isinstance(text, str) else text[-1]["content"] for text in texts]}
 
 
+def _written(pipe: Any, sample: Sample) -> Expected:
+    records = call(pipe, sample)
+    name = NAMES[pipe.task]
+    return {name: [record[name] for record in records], "json": records}
+
+
 def _speech(pipe: Any, sample: Sample) -> Expected:
     """Speech is drawn at random: only its rate can be compared."""
     return {"sampling_rate": [call(pipe, sample)["sampling_rate"]]}
@@ -256,6 +270,7 @@ _ANSWERS: Mapping[str, Callable[[Any, Sample], Expected]] = {
     "text-generation": _generated,
     "image-text-to-text": _generated,
     "any-to-any": _generated,
+    **dict.fromkeys(NAMES, _written),
     "text-to-audio": _speech,
     "document-question-answering": _column("answer"),
     "table-question-answering": _table,

@@ -180,6 +180,14 @@ def _prompt(plan: Plan, pipe: Any, index: int) -> Sample:
     return Sample({"text": text_array(SENTENCES[index])}, (SENTENCES[index],), _GREEDY, _GREEDY)
 
 
+def _source_text(plan: Plan, pipe: Any, index: int) -> Sample:
+    """A text to be written anew; translations name languages where the model knows several."""
+    keywords: dict[str, Any] = {"max_new_tokens": 8, "min_new_tokens": 1, "do_sample": False}
+    if plan.task.name == "translation":
+        keywords |= pipe.writing.languages.example(getattr(pipe.tokenizer, "src_lang", ""))
+    return Sample({"text": text_array(SENTENCES[index])}, (SENTENCES[index],), keywords, keywords)
+
+
 def _multimodal(plan: Plan, pipe: Any, index: int) -> Sample:
     """A conversation about an image, or a caption where the model knows no conversations; any-to-any: text alone."""
     keywords: dict[str, Any] = {"max_new_tokens": 8, "generate_kwargs": {"do_sample": False}}
@@ -238,6 +246,7 @@ _MAKERS: Mapping[str, Callable[[Plan, Any, int], Sample]] = {
     **dict.fromkeys(("audio-classification", "automatic-speech-recognition"), _sound),
     "zero-shot-audio-classification": _labelled_sound,
     "text-generation": _prompt,
+    **dict.fromkeys(("text2text-generation", "summarization", "translation"), _source_text),
     **dict.fromkeys(("image-text-to-text", "any-to-any"), _multimodal),
     "document-question-answering": _document,
     "table-question-answering": _table,

@@ -27,6 +27,8 @@ InferModel = Callable[[str, dict[str, np.ndarray], dict[str, Any]], Awaitable[di
 #: Pixels and other floating inputs of a network may differ by that much, absolutely.
 PREPROCESS_TOLERANCE = 1e-3
 _MASK = "attention_mask"
+#: Templates of parts whose models write token after token.
+_GENERATING = frozenset({"generate.py", "generate_target.py"})
 
 
 class PartCases(msgspec.Struct, frozen=True):
@@ -47,7 +49,7 @@ def make_part_cases(split: Split, network: Any, truth: Truth, samples: Sequence[
     Args:
         network: the torch module that the library's pipeline calls.
     """
-    generates = any(isinstance(part, PythonPart) and part.template == "generate.py" for part in split.parts)
+    generates = any(isinstance(part, PythonPart) and part.template in _GENERATING for part in split.parts)
     fed = []
     for sample in samples:
         # The reference may go more than one way with one sample: only the distinct rows count.

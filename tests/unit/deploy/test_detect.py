@@ -76,8 +76,10 @@ def test_line_of_the_text_is_no_tag(tmp_path: Path) -> None:
 
 
 def test_tag_of_a_removed_task_is_named(tmp_path: Path) -> None:
-    found = bare(tmp_path, "---\npipeline_tag: summarization\n---\n", architectures=["BertOdd"])
-    with pytest.raises(InvalidArgumentError, match="its task 'summarization' has no transformers pipeline any more"):
+    found = bare(tmp_path, "---\npipeline_tag: question-answering\n---\n", architectures=["BertOdd"])
+    with pytest.raises(
+        InvalidArgumentError, match="its task 'question-answering' has no transformers pipeline any more"
+    ):
         detect_task(found)
 
 
@@ -94,3 +96,33 @@ def test_task_is_told_from_the_architecture(
     tmp_path: Path, architecture: str, config: dict[str, Any], task: str
 ) -> None:
     assert detect_task(bare(tmp_path, architectures=[architecture], **config)).name == task
+
+
+@pytest.mark.parametrize(
+    ("model_type", "architecture", "config", "task"),
+    [
+        ("t5", "T5ForConditionalGeneration", {}, "text2text-generation"),
+        ("bart", "BartForConditionalGeneration", {}, "text2text-generation"),
+        ("bart", "BartForConditionalGeneration", {"task_specific_params": {"summarization": {}}}, "summarization"),
+        (
+            "t5",
+            "T5ForConditionalGeneration",
+            {"task_specific_params": {"summarization": {}, "translation_en_to_de": {}}},
+            "text2text-generation",
+        ),
+        ("pegasus", "PegasusForConditionalGeneration", {}, "summarization"),
+        ("marian", "MarianMTModel", {}, "translation"),
+        ("m2m_100", "M2M100ForConditionalGeneration", {}, "translation"),
+        ("whisper", "WhisperForConditionalGeneration", {}, "automatic-speech-recognition"),
+    ],
+)
+def test_task_of_an_encoder_and_a_decoder_is_told_from_what_it_is_made_for(
+    tmp_path: Path, model_type: str, architecture: str, config: dict[str, Any], task: str
+) -> None:
+    assert detect_task(bare(tmp_path, model_type=model_type, architectures=[architecture], **config)).name == task
+
+
+def test_tag_of_the_hub_tells_what_an_encoder_and_a_decoder_write(tmp_path: Path) -> None:
+    bare(tmp_path, model_type="t5", architectures=["T5ForConditionalGeneration"])
+    assert detect_task(Checkpoint(tmp_path, "owner/name", "translation")).name == "translation"
+    assert detect_task(Checkpoint(tmp_path, "owner/name", "text-generation")).name == "text2text-generation"

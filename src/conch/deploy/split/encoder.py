@@ -16,6 +16,10 @@ from conch.deploy.tasks import TensorSpec
 STATES = "encoder_hidden_states"
 
 
+#: Where the encoder of images lies in models that are no encoder and decoder: it is called once an answer.
+_VISION = ("vision_model", "git.image_encoder")
+
+
 def encoder_part(
     model: Any, inputs: Sequence[TensorSpec], samples: Sequence[Mapping[str, np.ndarray]], *, parts: bool
 ) -> CorePart | str:
@@ -24,10 +28,26 @@ def encoder_part(
     Args:
         parts: tensors are [batch, parts, ..].
     """
-    if not getattr(model.config, "is_encoder_decoder", False):
+    name = encoder_name(model)
+    if name is None:
         return f"no encoder runs on an engine: {type(model).__name__} has none"
     names = [spec.name for spec in inputs]
-    module: torch.nn.Module = Fields(Keyword(model.get_encoder(), names, {"return_dict": True}), ["last_hidden_state"])
+    encoder = model.get_submodule(name) if name else model.get_encoder()
+    module: torch.nn.Module = Fields(Keyword(encoder, names, {"return_dict": True}), ["last_hidden_state"])
     fed = [{name: sample[name] for name in names} for sample in samples]
     network = network_of(Parts(module) if parts else module, inputs, [STATES], fed)
     return core_part(network, "encoder", "the encoder")
+
+
+def encoder_name(model: Any) -> str | None:
+    """Where the encoder lies in the model: "" for what `get_encoder` gives, None without one."""
+    if getattr(model.config, "is_encoder_decoder", False):
+        return ""
+    modules = dict(model.named_modules())
+    return next((name for name in _VISION if name in modules), None)
+
+
+def encoder_setting(model: Any, reads: str) -> tuple[tuple[str, str, str], ...]:
+    """What the generation must know of the encoder that an engine runs in its place."""
+    name = encoder_name(model)
+    return (("encoder", f"{name} {reads}", "the module that an engine runs, and what it reads"),) if name else ()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from conch.deploy.reference import call
 from conch.deploy.samples import make_samples
 from conch.deploy.split.axes import spec_of
 from conch.deploy.split.capture import preprocessed
+from conch.deploy.split.encoder import encoder_part, encoder_setting
 from conch.deploy.split.generic import preprocess_part, shell_settings
 from conch.deploy.split.parts import DoesNotApply, Part, PythonPart, Split
 from conch.deploy.split.prompts import decode_part, prompt_part
@@ -36,7 +38,7 @@ def text_generation(subject: Subject) -> Split:
 def generation(subject: Subject) -> Split:
     """Preprocess and postprocess are the pipeline's own."""
     check_generates(subject)
-    inputs = _tensors(subject)
+    inputs, samples = _tensors(subject)
     preprocess = preprocess_part(subject, inputs, context=True, padded=True)
     generate = generate_part(subject, preprocess.outputs, (_GENERATED,))
     postprocess = python_part(
@@ -50,7 +52,17 @@ def generation(subject: Subject) -> Split:
         checkpoint=configuration_files(subject),
     )
     parts: tuple[Part, ...] = (preprocess, generate, postprocess)
-    return Split(parts)
+    plain = Split(parts)
+    pixels = [spec for spec in inputs if spec.name == "pixel_values" and -1 not in spec.dims]
+    if subject.plan.task.name != "document-question-answering" or not pixels:
+        return plain
+    encoder = encoder_part(subject.model, pixels, samples, parts=False)
+    if isinstance(encoder, str):
+        return Split(parts, (encoder,))
+    generate = generate_part(
+        subject, (*preprocess.outputs, *encoder.outputs), (_GENERATED,), encoder_setting(subject.model, "pixel_values")
+    )
+    return Split((preprocess, encoder, generate, postprocess), fallback=plain)
 
 
 def check_generates(subject: Subject) -> None:
@@ -59,7 +71,12 @@ def check_generates(subject: Subject) -> None:
         raise DoesNotApply(f"{type(subject.model).__name__} does not generate")
 
 
-def generate_part(subject: Subject, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> PythonPart:
+def generate_part(
+    subject: Subject,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    settings: tuple[tuple[str, str, str], ...] = (),
+) -> PythonPart:
     """The model itself, with torch."""
     own = tuple(each for each in subject.plan.settings if each[0] in ("dtype", "torch_num_threads"))
     return python_part(
@@ -69,20 +86,25 @@ def generate_part(subject: Subject, inputs: tuple[TensorSpec, ...], outputs: tup
         inputs,
         outputs,
         summary="the model, generating",
-        files=((*shell_settings(subject), *own), {}),
+        files=((*shell_settings(subject), *own, *settings), {}),
         stage="core",
-        checkpoint=_all_files(subject),
+        checkpoint=all_files(subject),
     )
 
 
-def _all_files(subject: Subject) -> tuple[Path, ...]:
+def all_files(subject: Subject) -> tuple[Path, ...]:
+    """The checkpoint's files, its weights among them."""
     pickle = not subject.checkpoint.has_safetensors()
     trusted = subject.plan.choices.trust_remote_code
     return tuple(subject.checkpoint.files(pickle=pickle, code=trusted))
 
 
-def _tensors(subject: Subject) -> tuple[TensorSpec, ...]:
-    """The tensors that travel as such from the preprocess to the generation."""
+#: Which sample each batch repeats, and how often.
+_BATCHES = ((0, 2), (1, 1), (2, 3))
+
+
+def _tensors(subject: Subject) -> tuple[tuple[TensorSpec, ...], list[dict[str, np.ndarray]]]:
+    """The tensors that travel as such from the preprocess to the generation, and batches of several sizes of them."""
     with preprocessed(subject.pipe) as found, torch.inference_mode():
         for sample in make_samples(subject.plan, subject.pipe):
             call(subject.pipe, sample)
@@ -93,7 +115,8 @@ def _tensors(subject: Subject) -> tuple[TensorSpec, ...]:
         if isinstance(value, torch.Tensor) and value.dim() > 1 and (whole or name in _TOKENS)
     ]
     arrays = {name: [each[name].detach().cpu().numpy() for each in found] for name in names}
-    return tuple(_open(spec_of(name, arrays[name], "an input of the model")) for name in names)
+    batches = [{name: np.repeat(arrays[name][row], count, 0) for name in names} for row, count in _BATCHES]
+    return tuple(_open(spec_of(name, arrays[name], "an input of the model")) for name in names), batches
 
 
 def _open(spec: TensorSpec) -> TensorSpec:

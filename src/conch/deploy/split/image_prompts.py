@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from conch.deploy.extras import require
 from conch.deploy.samples import draw_image
+from conch.deploy.split.encoder import encoder_part, encoder_setting
 from conch.deploy.split.generation import check_generates, generate_part
 from conch.deploy.split.image_processor import light_image_processor, pixel_dims
 from conch.deploy.split.light import light_module
-from conch.deploy.split.parts import CannotSplit, Split
+from conch.deploy.split.parts import CannotSplit, PythonPart, Split
 from conch.deploy.split.stages import python_part
 from conch.deploy.split.subject import Subject
 from conch.deploy.split.tokenizer import PartFiles, Tokenization, light_encoder, light_tokenizer
@@ -23,6 +24,7 @@ from conch.tensor import DataType
 
 _TOKENS = ("input_ids", "attention_mask")
 _IMAGES = TensorSpec("images", DataType.INT64, (1,), "how many of `pixel_values` are images")
+_SOME_PIXELS = ("some_pixels", "true", "a prompt without images brings black ones: the encoder must be given some")
 _PROMPTS = ("a photo of", "Ünïcödé  \n東京", "")
 _QUESTION = {"type": "text", "text": "What is this?"}
 
@@ -33,7 +35,24 @@ def image_prompts(subject: Subject) -> Split:
     files, size = light_image_prompts(subject.pipe, subject.model.config)
     pixels = TensorSpec("pixel_values", DataType.FP32, (-1, *size), "the images as the model takes them")
     outputs = (*token_specs(_TOKENS), pixels, _IMAGES)
-    preprocess = python_part(
+    generate = generate_part(subject, (*outputs, *subject.plan.inputs), subject.plan.outputs)
+    plain = Split((_preprocess_part(subject, outputs, files), generate))
+    encoder = encoder_part(subject.model, [pixels], _pixel_batches(files), parts=True)
+    if isinstance(encoder, str):
+        return Split(plain.parts, (encoder,))
+    own, contents = files
+    preprocess = _preprocess_part(subject, outputs, ((*own, _SOME_PIXELS), contents))
+    generate = generate_part(
+        subject,
+        (*outputs, *encoder.outputs, *subject.plan.inputs),
+        subject.plan.outputs,
+        encoder_setting(subject.model, pixels.name),
+    )
+    return Split((preprocess, encoder, generate), fallback=plain)
+
+
+def _preprocess_part(subject: Subject, outputs: Sequence[TensorSpec], files: PartFiles) -> PythonPart:
+    return python_part(
         subject,
         "preprocess",
         "process_image_prompt.py",
@@ -43,7 +62,14 @@ def image_prompts(subject: Subject) -> Split:
         files=files,
         stage="preprocess",
     )
-    return Split((preprocess, generate_part(subject, (*outputs, *subject.plan.inputs), subject.plan.outputs)))
+
+
+def _pixel_batches(files: PartFiles) -> list[dict[str, np.ndarray]]:
+    """Batches of rows of several images, to export and prove an encoder with."""
+    pixels_of = light_module("light_image").ImageProcessor(json.loads(files[1]["image_settings.json"]))
+    made = [pixels_of(draw_image(number))["pixel_values"] for number in range(3)]
+    rows = (((0, 1), (2, 0)), ((2,),), ((1, 0, 2), (0, 0, 1), (2, 1, 0)))
+    return [{"pixel_values": np.stack([np.stack([made[n] for n in row]) for row in batch])} for batch in rows]
 
 
 def light_image_prompts(pipe: Any, config: Any) -> tuple[PartFiles, tuple[int, int, int]]:

@@ -34,12 +34,19 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
     "text-generation": ("generation:text_generation", "generation:generation"),
     "image-text-to-text": ("image_prompts:image_prompts", "generation:generation"),
     "any-to-any": ("generation:generation",),
+    **dict.fromkeys(
+        ("text2text-generation", "summarization", "translation"),
+        ("text_to_text:light", "text_to_text:own_tokenizer"),
+    ),
     "automatic-speech-recognition": ("speech:speech", "generation:generation", "generic:whole_pipeline"),
     **dict.fromkeys(("table-question-answering", "text-to-audio"), ("generic:whole_pipeline",)),
     "document-question-answering": ("generation:generation", "generic:whole_pipeline"),
     "zero-shot-object-detection": ("generic:whole_pipeline",),
     "zero-shot-image-classification": ("dual:zero_shot_image_classification",),
 }
+
+#: Modules of splits whose models write token after token.
+_GENERATE = ("generation", "speech", "image_prompts", "text_to_text")
 
 #: Why other tasks are not broken apart.
 _WHOLE: Mapping[str, str] = {
@@ -96,6 +103,6 @@ def not_followed(network: Any) -> str:
 
 def ways(task: str) -> tuple[str, ...]:
     """How a task is broken apart: "light", "pipeline's steps" or "generate", in the order they are tried; () if not."""
-    kinds = {"generic": "pipeline's steps", **dict.fromkeys(("generation", "speech", "image_prompts"), "generate")}
+    kinds = {"generic": "pipeline's steps", **dict.fromkeys(_GENERATE, "generate")}
     modules = (name.partition(":")[0] for name in _SPLITTERS.get(task, ()))
     return tuple(dict.fromkeys(kinds.get(module, "light") for module in modules))

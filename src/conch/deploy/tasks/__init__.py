@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from conch.deploy.tasks import audio, generation, image, multimodal, text
+from conch.deploy.tasks import audio, generation, image, multimodal, text, text_to_text
 from conch.deploy.tasks.spec import ParameterSpec, Task, TensorSpec
 from conch.errors import InvalidArgumentError
 
 TASKS: Mapping[str, Task] = MappingProxyType(
-    {task.name: task for task in (*text.TASKS, *image.TASKS, *audio.TASKS, *multimodal.TASKS, *generation.TASKS)}
+    {task.name: task for module in (text, image, audio, multimodal, generation, text_to_text) for task in module.TASKS}
 )
 
 #: Other names of tasks, as the hub and older versions of transformers use them.

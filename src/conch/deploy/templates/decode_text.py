@@ -1,4 +1,7 @@
-"""Make texts of tokens: `text` or `messages`, `new_tokens` [sequences, tokens] -> `generated_text`, `json`."""
+"""Make texts of tokens: `text` or `messages`, `new_tokens` [sequences, tokens] -> `generated_text`, `json`.
+
+Of a text that was written of another, `new_tokens` is all that matters, and the output is called as its task calls it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import json
 from typing import Any
 
 from light_inputs import one_text
-from light_outputs import generated
+from light_languages import WRITTEN
+from light_outputs import generated, written
 from light_serving import Outputs, Row, Settings, answer
 from light_text import TextEncoder
 
@@ -33,6 +37,8 @@ class TritonPythonModel:
     def texts(self, sample: Row, full: bool, skip: bool) -> Outputs:
         # -1 pads sequences of unequal length.
         texts = [self.encoder.decode(tokens[tokens >= 0].tolist(), skip) for tokens in sample["new_tokens"]]
+        if self.settings.task in WRITTEN:
+            return written(WRITTEN[self.settings.task], texts)
         if not full:
             return generated([{"generated_text": text} for text in texts])
         if "messages" in sample:

@@ -31,7 +31,7 @@ from transformers.pipelines.base import ChunkPipeline
 class Sample(NamedTuple):
     parts: list[Any]  # what the preprocess made, one entry unless its pipeline cuts
     cancelled: Cancelled
-    states: list[torch.Tensor]  # what an engine made of each part; empty where the model's own encoder runs
+    states: list[torch.Tensor]  # what an engine made of the rows of each part; empty where the model's encoder runs
 
 
 class LaterImage:
@@ -52,7 +52,9 @@ class TritonPythonModel:
         self.pipe = load_pipeline(self.settings)
         self.cuts = isinstance(self.pipe, ChunkPipeline)
         self.can_pad = self.pipe.tokenizer is not None and self.pipe.tokenizer.pad_token_id is not None
-        self.encoder = KnownStates(self.pipe.model) if "encoder_hidden_states" in self.settings.input_names else None
+        known = "encoder_hidden_states" in self.settings.input_names
+        module = self.settings.values.get("encoder", "").split()  # its name in the model, and what it reads
+        self.encoder = KnownStates(self.pipe.model, *module) if known else None
         self.decode_parts = {
             "text-generation": self.decode_tokens,
             "automatic-speech-recognition": self.decode_sound,
@@ -63,9 +65,17 @@ class TritonPythonModel:
         return answer(requests, self.settings, self.decode, self.infer, cancellable=True)
 
     def decode(self, row: Row, cancelled: Cancelled) -> Sample:
-        states = row.pop("encoder_hidden_states", ())
+        states = row.pop("encoder_hidden_states", None)
         parts = self.decode_context(row) if "context" in row else self.decode_parts(row)
-        return Sample(parts, cancelled, [torch.from_numpy(each).to(self.pipe.dtype) for each in states[: len(parts)]])
+        return Sample(parts, cancelled, [] if states is None else self.decode_states(states, parts))
+
+    def decode_states(self, states: np.ndarray, parts: list[Any]) -> list[torch.Tensor]:
+        """The states of the rows of each part: of the one part there is, or a row a part."""
+        tensor = torch.from_numpy(states).to(self.pipe.dtype)
+        rows = tensor if tensor.dim() > 2 else tensor[None]
+        if self.settings.task != "image-text-to-text":
+            return list(rows[: len(parts), None])
+        return [rows[: len(part.get("pixel_values", ()))] for part in parts]
 
     def decode_tokens(self, row: Row) -> list[Any]:
         """A prompt without its padding."""

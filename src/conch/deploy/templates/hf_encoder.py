@@ -14,12 +14,12 @@ class KnownStates:
     """Stands in front of a model's encoder, and answers for inputs whose states are known.
 
     The model's own encoder computes everything else: the later windows of a long sound, or what a request asks for
-    beside the states.
+    beside the states. `module` names the encoder in the model, and `main` what it reads; without them the model says.
     """
 
-    def __init__(self, model: Any) -> None:
-        encoder = model.get_encoder()
-        self.main = model.main_input_name
+    def __init__(self, model: Any, module: str = "", main: str = "") -> None:
+        encoder = model.get_submodule(module) if module else model.get_encoder()
+        self.main = main or model.main_input_name
         self.own = encoder.forward
         self.signature = inspect.signature(self.own)
         self.__signature__ = self.signature  # `generate` looks which arguments an encoder takes
@@ -27,16 +27,21 @@ class KnownStates:
         encoder.forward = self
 
     def remember(self, parts: Sequence[Any], states: Sequence[torch.Tensor]) -> None:
-        """What the encoder made of the main input of each part, in place of what was known before."""
-        self.known = [(part[self.main][0], state) for part, state in zip(parts, states, strict=True)]
+        """What the encoder made of each row of the main input of each part, in place of what was known before."""
+        self.known = [
+            row
+            for part, made in zip(parts, states, strict=True)
+            if self.main in part
+            for row in zip(part[self.main], made, strict=True)
+        ]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         given = self.signature.bind(*args, **kwargs).arguments
         more = {**given, **given.get("kwargs", {})}
         if not any(more.get(name) for name in ("output_attentions", "output_hidden_states")):
-            found = [self.find(row) for row in given[self.main]]
+            found = [self.find(row) for row in more[self.main]]
             if all(state is not None for state in found):
-                return BaseModelOutput(last_hidden_state=torch.stack(found).to(given[self.main].device))
+                return BaseModelOutput(last_hidden_state=torch.stack(found).to(more[self.main].device))
         return self.own(*args, **kwargs)
 
     def find(self, row: torch.Tensor) -> torch.Tensor | None:

@@ -173,6 +173,11 @@ def generated(records: list[dict[str, Any]]) -> Outputs:
     return {"generated_text": answers, "json": to_json(records)}
 
 
+def written(name: str, texts: list[str]) -> Outputs:
+    """Texts that a model wrote of another text; `name` is what the task calls them."""
+    return {name: texts, "json": to_json([{name: text} for text in texts])}
+
+
 #: Tasks whose pipelines call the model once a sample: output of the pipeline's forward -> outputs of the model.
 OUTPUTS: dict[str, Callable[[Any, Any, dict[str, Any]], Outputs]] = {
     "text-classification": text_classes,

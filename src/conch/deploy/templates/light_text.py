@@ -101,10 +101,14 @@ class TextEncoder:
         """Raise ValueError for an encoding longer than the model can take, in words that a client understands."""
         longest = max(map(len, encodings), default=0)
         if self.limit and longest > self.limit:
-            raise ValueError(
-                f"the text has {longest} tokens, the model takes at most {self.limit}: send a shorter text or the "
-                f"request parameter truncation=true"
-            )
+            raise ValueError(self.too_long(longest))
+
+    def too_long(self, length: int) -> str:
+        """What is wrong with a text of so many tokens."""
+        return (
+            f"the text has {length} tokens, the model takes at most {self.limit}: send a shorter text or the request "
+            f"parameter truncation=true"
+        )
 
     def tensors(self, encodings: Sequence[tokenizers.Encoding], length: int = 0) -> dict[str, np.ndarray]:
         """`input_ids`, `attention_mask`, `token_type_ids` [texts, tokens], padded to the longest or to `length`."""

@@ -1,7 +1,8 @@
 """Turn prompts about images into what a model that looks and writes takes.
 
 `text` or `messages`, and `image` [n] -> `input_ids`, `attention_mask` [tokens], padded on the left; `pixel_values`
-[n, 3, height, width]; `images` [1], how many of these are images: rows of one request may have unequal numbers.
+[n, 3, height, width]; `images` [1], how many of these are images: rows of one request may have unequal numbers, and
+with the setting `some_pixels` a prompt without images has black ones, for an encoder that must be given some.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Prompt(NamedTuple):
     text: str
     special: bool  # whether the tokenizer adds special tokens; a chat template may have put them in
     pixels: np.ndarray
+    images: int  # how many of `pixels` are images
 
 
 class TritonPythonModel:
@@ -34,7 +36,7 @@ class TritonPythonModel:
         self.encoder = TextEncoder(self.settings.version, self.settings.read_json("tokenizer_settings.json"))
         self.chat = ChatTemplate(**self.settings.read_json("chat.json"))
         self.processor = ImageProcessor(self.settings.read_json("image_settings.json"))
-        self.nothing = np.zeros([0, 3, *map(int, values["image_size"].split())], np.float32)
+        self.nothing = np.zeros([int("some_pixels" in values), 3, *map(int, values["image_size"].split())], np.float32)
         self.image_token = values.get("image_token", "")
         self.expanded = self.image_token * int(values.get("image_tokens", 1))
         self.settings.fill.update(self.encoder.fill)
@@ -48,11 +50,11 @@ class TritonPythonModel:
         images = all_images(row["image"]) if "image" in row else []
         pixels = np.stack([self.processor(image)["pixel_values"] for image in images]) if images else self.nothing
         if "text" in row:
-            return Prompt(self.expand(one_text(row["text"])), True, pixels)
+            return Prompt(self.expand(one_text(row["text"])), True, pixels, len(images))
         messages = fill_messages(json.loads(one_text(row["messages"])), ["image"] * len(images), [])
         prompt = self.chat.prompt(messages)
         begins = self.chat.special_tokens.get("bos_token")
-        return Prompt(self.expand(prompt), not (begins and prompt.startswith(begins)), pixels)
+        return Prompt(self.expand(prompt), not (begins and prompt.startswith(begins)), pixels, len(images))
 
     def expand(self, text: str) -> str:
         """The text with as many tokens for each image as the model sees patches of it."""
@@ -64,11 +66,10 @@ class TritonPythonModel:
             own = [index for index, sample in enumerate(samples) if sample.special is special]
             encodings = self.encoder.encode([samples[index].text for index in own], special=special)
             for index, encoding in zip(own, encodings, strict=True):
-                pixels = samples[index].pixels
                 results[index] = {
                     "input_ids": encoding.ids,
                     "attention_mask": encoding.attention_mask,
-                    "pixel_values": pixels,
-                    "images": [len(pixels)],
+                    "pixel_values": samples[index].pixels,
+                    "images": [samples[index].images],
                 }
         return results
