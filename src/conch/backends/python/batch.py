@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 
 from conch.backend_api import Output, Unanswered
-from conch.backends.python.memory import InputArena, Place
+from conch.backends.python.loans import LoanPlace, OutputArena
+from conch.backends.python.memory import ChildMemory, Place
 from conch.backends.python.stub.conch_stub import protocol
-from conch.backends.python.stub.conch_stub.arena import ReaderArena
 from conch.backends.python.stub.conch_stub.memory import Segment
 from conch.errors import BackendError, Code, ConchError
 from conch.inference import InferRequest, InferResponse, Parameter
@@ -56,7 +56,9 @@ class LargeInputs(msgspec.Struct):
         return sum(place[3] for place in self.places)
 
 
-def encode_requests(requests: Sequence[InferRequest], arena: InputArena) -> tuple[tuple[Any, ...], LargeInputs | None]:
+def encode_requests(
+    requests: Sequence[InferRequest], memory: ChildMemory
+) -> tuple[tuple[Any, ...], LargeInputs | None]:
     """The requests of an EXECUTE message, and what has to be copied before it is sent."""
     encoded: list[tuple[Any, ...]] = []
     large: list[tuple[list[Any], int, Buffer]] = []
@@ -64,12 +66,16 @@ def encode_requests(requests: Sequence[InferRequest], arena: InputArena) -> tupl
     for request in requests:
         inputs: list[Any] = []
         for tensor in request.inputs:
-            data = tensor.data
+            data: Buffer | LoanPlace = tensor.data
             size = len(data)
             inline_bytes += size
             if size > _INLINE_TENSOR_BYTES or inline_bytes > _INLINE_MESSAGE_BYTES:
                 inline_bytes -= size
-                large.append((inputs, len(inputs), data))
+                loan = memory.loans.lend(tensor.data)
+                if loan is None:
+                    large.append((inputs, len(inputs), tensor.data))
+                else:
+                    data = loan
             inputs.append((tensor.name, tensor.datatype._value_, tensor.shape, data))
         outputs = request.outputs
         encoded.append(
@@ -84,15 +90,15 @@ def encode_requests(requests: Sequence[InferRequest], arena: InputArena) -> tupl
             )
         )
     if not large:
-        arena.note_unused()
+        memory.inputs.note_unused()
         return tuple(encoded), None
-    segment, places = arena.reserve([len(data) for _, _, data in large])
+    segment, places = memory.inputs.reserve([len(data) for _, _, data in large])
     for (inputs, position, _), place in zip(large, places, strict=True):
         inputs[position] = (*inputs[position][:3], place)
     return tuple(encoded), LargeInputs(segment, places, [data for _, _, data in large])
 
 
-def decode_responses(responses: Sequence[Any], arena: ReaderArena) -> list[Output | ConchError | Unanswered]:
+def decode_responses(responses: Sequence[Any], memory: ChildMemory) -> list[Output | ConchError | Unanswered]:
     """What became of each request.
 
     Raises:
@@ -108,42 +114,46 @@ def decode_responses(responses: Sequence[Any], arena: ReaderArena) -> list[Outpu
         if code is not None:
             decoded.append(BackendError(content, CODES[code]))
         else:
-            decoded.append(Output(_decode_tensors(content, views, arena), parameters or _NO_PARAMETERS))
+            decoded.append(Output(_decode_tensors(content, views, memory), parameters or _NO_PARAMETERS))
     return decoded
 
 
-def decode_response(response: Any, arena: ReaderArena) -> Output | ConchError:
+def decode_response(response: Any, memory: ChildMemory) -> Output | ConchError:
     """A response that came alone; raises as `decode_responses`."""
-    [decoded] = decode_responses((response,), arena)
+    [decoded] = decode_responses((response,), memory)
     if isinstance(decoded, Unanswered):
         raise TypeError(f"no response: {response!r}")
     return decoded
 
 
-def decode_tensors(content: Sequence[Any], arena: ReaderArena) -> tuple[Tensor, ...]:
+def decode_tensors(content: Sequence[Any], memory: ChildMemory) -> tuple[Tensor, ...]:
     """The tensors of a message that came alone; raises as `decode_responses`."""
-    return _decode_tensors(content, {}, arena)
+    return _decode_tensors(content, {}, memory)
 
 
-def _decode_tensors(content: Sequence[Any], views: dict[int, np.ndarray], arena: ReaderArena) -> tuple[Tensor, ...]:
+def _decode_tensors(content: Sequence[Any], views: dict[int, np.ndarray], memory: ChildMemory) -> tuple[Tensor, ...]:
     tensors: list[Tensor] = []
     for name, datatype, shape, data in content:
         if type(data) is not bytes:
-            data = _view(data, views, arena)
+            data = memory.loans.view(*data) if len(data) == 3 else _view(data, views, memory.outputs)
         tensors.append(Tensor(name, DATATYPE_BY_NAME[datatype], shape, data))
     return tuple(tensors)
 
 
-def encode_response(response: InferResponse, arena: InputArena) -> tuple[tuple[Any, ...], LargeInputs | None]:
+def encode_response(response: InferResponse, memory: ChildMemory) -> tuple[tuple[Any, ...], LargeInputs | None]:
     """The response of another model for the child, and what has to be copied before it is sent."""
     tensors: list[Any] = []
     large: list[int] = []
     inline_bytes = 0
     for position, tensor in enumerate(response.outputs):
-        data = tensor.data
+        data: Buffer | LoanPlace = tensor.data
         size = len(data)
         if size > _INLINE_TENSOR_BYTES or inline_bytes + size > _INLINE_MESSAGE_BYTES:
-            large.append(position)
+            loan = memory.loans.lend(tensor.data)
+            if loan is None:
+                large.append(position)
+            else:
+                data = loan
         else:
             inline_bytes += size
         tensors.append((tensor.name, tensor.datatype._value_, tensor.shape, data))
@@ -151,13 +161,13 @@ def encode_response(response: InferResponse, arena: InputArena) -> tuple[tuple[A
     if not large:
         return encoded, None
     contents = [response.outputs[position].data for position in large]
-    segment, places = arena.lend([len(data) for data in contents])
+    segment, places = memory.inputs.lend([len(data) for data in contents])
     for position, place in zip(large, places, strict=True):
         tensors[position] = (*tensors[position][:3], place)
     return encoded, LargeInputs(segment, places, contents)
 
 
-def _view(place: Place, views: dict[int, np.ndarray], arena: ReaderArena) -> memoryview:
+def _view(place: Place, views: dict[int, np.ndarray], arena: OutputArena) -> memoryview:
     """The bytes of a place; all views of a batch share the array whose end releases their segment."""
     offset, size, start, length = place
     view = views.get(offset)

@@ -12,13 +12,13 @@ from typing import Any
 from conch.backend_api import BatchFuture, BatchResult, InstanceSpec, ResponseSink
 from conch.backends.python.batch import decode_response, decode_responses, encode_requests
 from conch.backends.python.environment import Launch
-from conch.backends.python.memory import InputArena, write
+from conch.backends.python.loans import Loans, OutputArena
+from conch.backends.python.memory import ChildMemory, InputArena, write
 from conch.backends.python.nested import NestedRequests
 from conch.backends.python.process import StubProcess
 from conch.backends.python.replies import Replies
 from conch.backends.python.settings import Timeouts
 from conch.backends.python.stub.conch_stub import protocol
-from conch.backends.python.stub.conch_stub.arena import ReaderArena
 from conch.config.json_format import to_json
 from conch.errors import ConchError, InstanceDiedError
 from conch.inference import InferRequest
@@ -62,8 +62,7 @@ class PythonInstance:
         self._process = process
         process.on_idle_death = lambda error: self._tell_idle_death(error)
         process.calls.name = self._spec.name
-        self._inputs = InputArena(process.inputs)
-        self._outputs = ReaderArena(process.outputs)
+        self._memory = ChildMemory(InputArena(process.inputs), OutputArena(process.outputs), Loans(process.files))
         self._serve_calls(process)
         outputs = tuple(output.name for output in self._spec.config.output)
         message = (protocol.INITIALIZE, self._arguments(), outputs, self._spec.config.decoupled)
@@ -83,13 +82,15 @@ class PythonInstance:
         }
         nested = None
         if self._spec.models is not None:
-            nested = NestedRequests(
-                self._spec.models, process.calls_channel, process.calls, self._inputs, self._outputs, self._trace
-            )
+            nested = NestedRequests(self._spec.models, process.calls_channel, process.calls, self._memory, self._trace)
             services.update(nested.services)
         process.calls.attach(self._spec.metrics, services)
 
+        memory = self._memory
+
         def gone(error: ConchError) -> None:
+            memory.outputs.close()
+            memory.loans.close()
             self._replies.fail_open(error)
             if nested is not None:
                 nested.close()
@@ -112,9 +113,10 @@ class PythonInstance:
             result.fail(self._dead_error())
             return result
         started_ns = time.monotonic_ns()
-        encoded, large = encode_requests(requests, self._inputs)
+        encoded, large = encode_requests(requests, self._memory)
         place = None if large is None else (large.segment.offset, len(large.segment))
-        message = (protocol.EXECUTE, encoded, place, self._outputs.take_released(), number)
+        released, loans = self._memory.outputs.take_released(), self._memory.loans.take_new()
+        message = (protocol.EXECUTE, encoded, place, released, number, loans)
         on_answer = partial(self._finish, result, len(requests), place, started_ns)
         limit_s = self._timeouts.execute_s
         if large is not None:
@@ -166,7 +168,7 @@ class PythonInstance:
             outcome = answer
         elif answer[0] == protocol.FAILED:
             if place is not None:
-                self._inputs.forget()  # the model may still hold the inputs
+                self._memory.inputs.forget()  # the model may still hold the inputs
             process.calls_channel.drain()  # what was answered before
             self._replies.abandon()
             outcome = process.failure(answer, self._failure_prefix)
@@ -185,14 +187,19 @@ class PythonInstance:
             result.succeed(outcome)
 
     def _decode(self, answer: tuple[Any, ...], count: int, started_ns: int) -> BatchResult:
-        _, responses, inputs_kept, retired, start_ns, end_ns = answer
+        _, responses, inputs_kept, retired, start_ns, end_ns, returned = answer
+        memory = self._memory
         if inputs_kept:
-            self._inputs.forget()
+            memory.inputs.forget()
         if retired:
-            self._outputs.retire(retired)
+            memory.outputs.retire(retired)
         if len(responses) != count:
             raise ValueError(f"{len(responses)} responses to {count} requests")
-        outputs = decode_responses(responses, self._outputs)
+        outputs = decode_responses(responses, memory)
+        if returned:
+            assert self._process is not None
+            self._process.calls_channel.drain()  # what was passed on before
+            memory.loans.end(returned)
         for response in responses:
             if type(response) is int:
                 assert self._process is not None
@@ -204,11 +211,12 @@ class PythonInstance:
         now_ns = time.monotonic_ns()
         return BatchResult(outputs, start_ns - started_ns, end_ns - start_ns, now_ns - end_ns)
 
-    def _on_response(self, number: int, position: int, final: bool, response: Any) -> None:
-        outcome = None if response is None else decode_response(response, self._outputs)
+    def _on_response(self, number: int, position: int, final: bool, response: Any, returned: tuple[int, ...]) -> None:
+        outcome = None if response is None else decode_response(response, self._memory)
+        self._memory.loans.end(returned)
         self._replies.send(number, position, outcome, bool(final))
         del outcome
-        released = self._outputs.take_released()
+        released = self._memory.outputs.take_released()
         if released:
             assert self._process is not None
             self._process.calls_channel.send((protocol.RELEASED, released))

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 
+from conch.backends.python.loans import Loans, OutputArena
 from conch.backends.python.stub.conch_stub.memory import IDLE_BATCHES, Segment, SegmentFile, SegmentPool, aligned
 from conch.tensor.tensor import Buffer
 
 #: (offset of the segment, its size, start within it, length): where a tensor lies.
 Place = tuple[int, int, int, int]
+
+
+class ChildMemory(msgspec.Struct, frozen=True):
+    """All memory that a child's large tensors lie in.
+
+    Attributes:
+        inputs: what the server writes.
+        outputs: what the child writes.
+        loans: what other children wrote and this one reads.
+    """
+
+    inputs: InputArena
+    outputs: OutputArena
+    loans: Loans
 
 
 class InputArena:

@@ -11,9 +11,8 @@ from conch.backend_api import OtherModels
 from conch.backends.python.batch import NUMBERS, decode_tensors, encode_response
 from conch.backends.python.calls import ModelCalls
 from conch.backends.python.channel import Channel
-from conch.backends.python.memory import InputArena, write
+from conch.backends.python.memory import ChildMemory, write
 from conch.backends.python.stub.conch_stub import protocol
-from conch.backends.python.stub.conch_stub.arena import ReaderArena
 from conch.errors import BackendError, ConchError, InternalError, InvalidArgumentError
 from conch.inference import InferRequest, InferResponse, Parameter, RequestedOutput
 from conch.trace import RequestTrace
@@ -27,8 +26,7 @@ class NestedRequests:
     Args:
         channel: where the answers go.
         calls: answers the calls that have one plain answer.
-        inputs: memory for large tensors of answers.
-        outputs: where large tensors of requests lie.
+        memory: the child's, for large tensors.
         find_trace: the trace of a request to the model, by the number of its execution and its position in it.
     """
 
@@ -37,15 +35,13 @@ class NestedRequests:
         models: OtherModels,
         channel: Channel,
         calls: ModelCalls,
-        inputs: InputArena,
-        outputs: ReaderArena,
+        memory: ChildMemory,
         find_trace: Callable[[int, int], RequestTrace | None],
     ) -> None:
         self._models = models
         self._channel = channel
         self._calls = calls
-        self._inputs = inputs
-        self._outputs = outputs
+        self._memory = memory
         self._find_trace = find_trace
         self._running: dict[int, Callable[[], object]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -77,11 +73,13 @@ class NestedRequests:
         model_version: int,
         decoupled: bool,
         released: tuple[int, ...],
+        returned: tuple[int, ...],
         traced_for: tuple[int, int] | None,
     ) -> None:
-        self._inputs.lent.release(released)
+        self._memory.inputs.lent.release(released)
         inputs, request_id, correlation_id, flags, timeout_us, parameters, outputs = request
-        tensors = decode_tensors(inputs, self._outputs)
+        tensors = decode_tensors(inputs, self._memory)
+        self._memory.loans.end(returned)
         try:
             if not isinstance(correlation_id, str) and not 0 <= correlation_id < 2**64:
                 raise InvalidArgumentError(f"a correlation id is text or an unsigned integer, got {correlation_id}")
@@ -121,13 +119,14 @@ class NestedRequests:
         elif response.empty:
             wire, place = None, None
         else:
-            wire, large = encode_response(response, self._inputs)
+            wire, large = encode_response(response, self._memory)
             place = None
             if large is not None:
                 write(large.segment, large.places, large.data)
                 place = (large.segment.offset, len(large.segment))
-        retired, released = self._inputs.lent.retire(), self._outputs.take_released()
-        self._channel.send((number, final, protocol.OK, wire, place, retired, released))
+        retired, released = self._memory.inputs.lent.retire(), self._memory.outputs.take_released()
+        loans = self._memory.loans.take_new()
+        self._channel.send((number, final, protocol.OK, wire, place, retired, released, loans))
 
     def _give_up(self, number: int) -> None:
         give_up = self._running.pop(number, None)

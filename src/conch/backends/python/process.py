@@ -49,6 +49,7 @@ class StubProcess:
         readiness: asks the model whether it is ready.
         on_gone: called once when it has ended, however that came.
         inputs, outputs: descriptors of the shared memory files, open as long as the process lives.
+        files: the socket that descriptors of other such files go through.
     """
 
     def __init__(self, launch: Launch, model_name: str) -> None:
@@ -63,22 +64,23 @@ class StubProcess:
         control, child_control = socket.socketpair()
         calls, child_calls = socket.socketpair()
         checks, child_checks = socket.socketpair()
+        self.files, child_files = socket.socketpair()
         output, child_output = os.pipe()
         self.inputs = create_file("conch-inputs")
         self.outputs = create_file("conch-outputs")
-        inherited = [child_control.fileno(), child_calls.fileno(), child_checks.fileno(), self.inputs, self.outputs]
+        ends = child_control, child_calls, child_checks, child_files
+        inherited = [*(end.fileno() for end in ends), self.inputs, self.outputs]
         try:
             self._process = _spawn(launch, inherited, child_output)
         except OSError as error:
-            for end in (control, calls, checks):
+            for end in (control, calls, checks, self.files):
                 end.close()
             for descriptor in (output, self.inputs, self.outputs):
                 os.close(descriptor)
             raise InternalError(f"the process of model '{model_name}' cannot be started: {error}") from error
         finally:
-            child_control.close()
-            child_calls.close()
-            child_checks.close()
+            for end in ends:
+                end.close()
             os.close(child_output)
         self._control = Channel(control, self._answered, self._disconnected)
         self.calls_channel = Channel(calls, self._called, lambda: None)
@@ -220,6 +222,7 @@ class StubProcess:
         self._control.close()
         self.calls_channel.close()
         self.readiness.close()
+        self.files.close()
         os.close(self.inputs)
         os.close(self.outputs)
         if self._vanished or not self._closing:

@@ -11,6 +11,18 @@ import numpy as np
 from .memory import Segment
 
 
+class View(np.ndarray):
+    """The bytes of a segment. All views of parts of it refer to it.
+
+    Attributes:
+        arena: where it comes from.
+        offset: of the segment.
+    """
+
+    arena: ReaderArena
+    offset: int
+
+
 class ReaderArena:
     """Segments the other side writes to; each is released once the last view of a message's tensors is gone."""
 
@@ -20,7 +32,7 @@ class ReaderArena:
         self._viewed: dict[int, tuple[weakref.ref[Any], int]] = {}  # by the reference's id
         self._released: list[int] = []
 
-    def view(self, offset: int, size: int) -> np.ndarray[Any, Any]:
+    def view(self, offset: int, size: int) -> View:
         """The bytes of a segment. Take it once a message: when it and all views of it are gone, that is released.
 
         Raises:
@@ -29,10 +41,12 @@ class ReaderArena:
         segment = self._segments.get(offset)
         if segment is None:
             segment = self._segments[offset] = Segment.map(self._descriptor, offset, size, gives_pages_back=False)
-        array = np.frombuffer(segment, np.uint8)
-        reference = weakref.ref(array, self._release)
+        view = View((len(segment),), np.uint8, segment)
+        view.arena = self
+        view.offset = offset
+        reference = weakref.ref(view, self._release)
         self._viewed[id(reference)] = reference, offset
-        return array
+        return view
 
     def release(self, offset: int) -> None:
         """Release a segment that nobody here has looked at."""
@@ -52,4 +66,7 @@ class ReaderArena:
             self._segments.pop(offset, None)
 
     def _release(self, reference: weakref.ref[Any]) -> None:
-        self._released.append(self._viewed.pop(id(reference))[1])
+        self._note_release(self._viewed.pop(id(reference))[1])
+
+    def _note_release(self, offset: int) -> None:
+        self._released.append(offset)

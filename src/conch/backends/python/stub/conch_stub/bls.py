@@ -8,11 +8,11 @@ from typing import Any
 from . import request as requests
 from .arena import ReaderArena
 from .calls import Answers, server
+from .child_memory import ChildMemory
 from .errors import ErrorCode, TritonError, TritonModelException
-from .memory import SegmentPool
 from .outgoing import Outgoing
 from .protocol import FAILED, GIVE_UP, INFER, LOAD_MODEL, MODEL_READY, UNLOAD_MODEL
-from .tensor import received
+from .tensor import received, with_loans
 
 _new = object.__new__
 
@@ -23,28 +23,28 @@ class Caller:
     """What requests to other models need of the process they are made in.
 
     Args:
-        inputs: descriptor of the file that large answers lie in.
-        pool: where large inputs go.
+        memory: where large tensors lie.
     """
 
-    def __init__(self, inputs: int, pool: SegmentPool) -> None:
-        self._arena = ReaderArena(inputs)
-        self._pool = pool
+    def __init__(self, memory: ChildMemory) -> None:
+        self._arena = ReaderArena(memory.inputs)
+        self._memory = memory
         server().on_unwanted = self._let_go
 
     def _let_go(self, answer: tuple[Any, ...]) -> None:
         """Release the memory of an answer whose request was given up before it was read."""
         if answer[2] == FAILED:
             return
-        _, _, _, _, place, retired, _ = answer
+        _, _, _, _, place, retired, _, loans = answer
         if retired:
             self._arena.retire(retired)
         if place is not None:
             self._arena.release(place[0])
+        self._memory.borrower.decline(loans)
 
     def send(self, request: Any, decoupled: bool) -> Answers:
         """Send a request to the model it names."""
-        outgoing = Outgoing(self._pool)
+        outgoing = Outgoing(self._memory)
         tensors = outgoing.add(request.inputs(), None)
         if outgoing.large:
             server().poll()  # segments may have been released
@@ -59,15 +59,17 @@ class Caller:
             request._outputs,
         )
         released = self._arena.take_released()
+        returned = self._memory.borrower.take_returned()
         trace = request._trace
         traced_for = None if trace is None else trace._request
-        return server().call(INFER, wire, request._model_name, request._model_version, decoupled, released, traced_for)
+        model = request._model_name, request._model_version
+        return server().call(INFER, wire, *model, decoupled, released, returned, traced_for)
 
     def response(self, answer: tuple[Any, ...]) -> Any:
         """The InferenceResponse of an answer."""
         if answer[2] == FAILED:
             return requests.InferenceResponse(error=TritonError(answer[3], ErrorCode.INTERNAL))
-        _, _, _, wire, place, retired, _ = answer
+        _, _, _, wire, place, retired, _, loans = answer
         if retired:
             self._arena.retire(retired)
         if wire is None:
@@ -76,6 +78,8 @@ class Caller:
         if code is not None:
             return requests.InferenceResponse(error=TritonError(content, ErrorCode(code)))
         segment = None if place is None else self._arena.view(*place)
+        if loans:
+            content = with_loans(content, self._memory.borrower.take(loans))
         response: Any = _new(requests.InferenceResponse)
         response._tensors = [received(tensor, segment) for tensor in content]
         response._error = None

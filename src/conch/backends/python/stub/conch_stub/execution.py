@@ -8,12 +8,15 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .child_memory import ChildMemory
 from .errors import TritonModelException
-from .memory import Segment, SegmentPool
+from .loans import Loan
+from .memory import Segment
 from .outgoing import Outgoing
 from .protocol import LEFT_OPEN, OK, RESCHEDULED
 from .request import InferenceRequest, InferenceResponse, received_request
 from .sender import Execution
+from .tensor import with_loans
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,20 +29,21 @@ class Executor:
     """Runs batches on a model.
 
     Args:
-        inputs: descriptor of the file that large inputs lie in.
-        pool: where large outputs go.
+        memory: where large tensors lie.
         name: the model's, for errors.
         decoupled: whether the model answers all requests by itself.
     """
 
-    def __init__(self, inputs: int, pool: SegmentPool, name: str, decoupled: bool) -> None:
-        self._inputs = inputs
+    def __init__(self, memory: ChildMemory, name: str, decoupled: bool) -> None:
+        self._memory = memory
         self._segment: Segment | None = None
         self._references_at_rest = 0
-        self._pool = pool
         self._name = name
         self._decoupled = decoupled
         self._loop: Any = None
+        # What the last answer forwards. It has to reach the server before the return of the loan, which another thread
+        # may tell: the next batch says that it did.
+        self._forwarded: list[Any] = []
 
     def run(self, model: Any, message: tuple[Any, ...]) -> tuple[Any, ...]:
         """Execute the batch of an EXECUTE message; the answer to it.
@@ -47,12 +51,15 @@ class Executor:
         Raises:
             BaseException: whatever the model raised.
         """
-        _, wire_requests, place, released, number = message
-        self._pool.release(released)
+        _, wire_requests, place, released, number, loans = message
+        self._forwarded = []
+        self._memory.pool.release(released)
         if place is not None:
             self._map_inputs(place)
-        execution = Execution(number, self._decoupled, self._pool)
+        execution = Execution(number, self._decoupled, self._memory)
         try:
+            if loans:
+                wire_requests = _with_loans(wire_requests, self._memory.borrower.take(loans))
             responses, start_ns, end_ns = self._respond(model, wire_requests, place is not None, execution)
         except BaseException:
             # The traceback refers to the inputs, and who knows what else does: the server forgets the segment too.
@@ -62,17 +69,26 @@ class Executor:
             raise
         finally:
             execution.senders = None
+            wire_requests = ()  # what they refer to may go
         # Arrays over shared memory refer to the segment. Where the model still holds one, the server must not reuse
         # that memory; the model keeps it for as long as it likes.
         kept = place is not None and self._references() > self._references_at_rest
         if kept:
             self._segment = None
-        return (OK, responses, kept, self._pool.retire(), start_ns, end_ns)
+        return (
+            OK,
+            responses,
+            kept,
+            self._memory.pool.retire(),
+            start_ns,
+            end_ns,
+            self._memory.borrower.take_returned(),
+        )
 
     def _map_inputs(self, place: tuple[int, int]) -> None:
         offset, size = place
         if self._segment is None or self._segment.offset != offset:
-            self._segment = Segment.map(self._inputs, offset, size, gives_pages_back=True)
+            self._segment = Segment.map(self._memory.inputs, offset, size, gives_pages_back=True)
             self._references_at_rest = self._references()
 
     def _references(self) -> int:
@@ -140,7 +156,7 @@ class Executor:
         self, responses: list[Any], requests: Sequence[InferenceRequest], execution: Execution
     ) -> tuple[Any, ...]:
         encoded: list[Any] = []
-        outgoing = Outgoing(self._pool)
+        outgoing = Outgoing(self._memory)
         for response, request in zip(responses, requests):  # noqa: B905 (strict= is of Python 3.10)
             if not isinstance(response, InferenceResponse):
                 if response is None and execution.number >= 0:
@@ -158,7 +174,13 @@ class Executor:
             encoded.append((None, tensors, response._parameters))
         if outgoing.large:
             outgoing.place()
+        self._forwarded = outgoing.forwarded
         return tuple(encoded)
+
+
+def _with_loans(requests: Sequence[tuple[Any, ...]], loans: dict[int, Loan]) -> tuple[Any, ...]:
+    """The requests of a message with the loans in place of their numbers."""
+    return tuple([(with_loans(tensors, loans), *rest) for tensors, *rest in requests])
 
 
 async def _finished(awaitable: Any) -> Any:

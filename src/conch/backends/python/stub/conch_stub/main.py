@@ -8,9 +8,12 @@ import signal
 import socket
 import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: How much of the control socket is read at once; a small batch comes whole.
 _READ_BYTES = 1 << 18
@@ -26,11 +29,13 @@ class Failure(Exception):
 class ModelHost:
     """Holds the model and answers the server's messages, one by one."""
 
-    def __init__(self, version_directory: str, code: str, checks: socket.socket, inputs: int, outputs: int) -> None:
-        self._checks = checks
+    def __init__(
+        self, version_directory: str, code: str, sockets: Sequence[socket.socket], files: Sequence[int]
+    ) -> None:
+        self._checks, self._announcements = sockets
         self._version_directory = version_directory
         self._code = code
-        self._descriptors = inputs, outputs
+        self._inputs, self._outputs = files
         self._module: Any = None
         self._model: Any = None
         self._executor: Any = None
@@ -103,21 +108,23 @@ class ModelHost:
     def _initialize(self, args: dict[str, str], output_names: tuple[str, ...], decoupled: bool) -> None:
         self._import_model()
         from . import bls, calls, readiness
+        from .child_memory import ChildMemory
         from .execution import Executor
+        from .loans import Borrower
         from .memory import SegmentFile, SegmentPool
         from .request import InferenceRequest
 
         InferenceRequest._model_outputs = output_names
-        inputs, outputs = self._descriptors
-        pool = SegmentPool(SegmentFile(outputs))
+        pool = SegmentPool(SegmentFile(self._outputs))
+        memory = ChildMemory(self._inputs, pool, Borrower(self._announcements))
         calls.server().on_released = pool.release
-        self._executor = Executor(inputs, pool, args["model_instance_name"], decoupled)
+        self._executor = Executor(memory, args["model_instance_name"], decoupled)
         model = self._module.TritonPythonModel()
         initialize = getattr(model, "initialize", None)
         if initialize is not None:
             initialize(args)
         self._model = model
-        bls.allow(bls.Caller(inputs, pool))
+        bls.allow(bls.Caller(memory))
         if hasattr(model, "is_ready"):
             readiness.answer_checks(self._checks, model)
 
@@ -208,13 +215,13 @@ def _serve(control: socket.socket, host: ModelHost) -> None:
 
 
 def run() -> None:
-    """Entry point. Arguments: the parent's pid, descriptors (control, calls, checks, inputs, outputs), the directory of
-    the version, the file of the model's class, and the directories it may import from."""
-    parent, control_fd, calls_fd, checks_fd, inputs, outputs = (int(argument) for argument in sys.argv[1:7])
-    version_directory, code, *import_paths = sys.argv[7:]
+    """Entry point. Arguments: the parent's pid, descriptors (control, calls, checks, files, inputs, outputs), the
+    directory of the version, the file of the model's class, and the directories it may import from."""
+    parent, control_fd, calls_fd, checks_fd, files_fd, *files = (int(argument) for argument in sys.argv[1:8])
+    version_directory, code, *import_paths = sys.argv[8:]
     _die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
-    for descriptor in (control_fd, calls_fd, checks_fd, inputs, outputs):
+    for descriptor in (control_fd, calls_fd, checks_fd, files_fd, *files):
         os.set_inheritable(descriptor, False)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     sys.argv = [""]
@@ -224,7 +231,8 @@ def run() -> None:
 
     control = socket.socket(fileno=control_fd)
     calls.connect(socket.socket(fileno=calls_fd))
-    host = ModelHost(version_directory, code, socket.socket(fileno=checks_fd), inputs, outputs)
+    sockets = socket.socket(fileno=checks_fd), socket.socket(fileno=files_fd)
+    host = ModelHost(version_directory, code, sockets, files)
     with contextlib.suppress(ConnectionError):  # a server that was killed
         _serve(control, host)
     # The interpreter now ends as any other, with the model's atexit functions; threads it left may not hold it up.

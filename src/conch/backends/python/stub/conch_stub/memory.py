@@ -26,6 +26,9 @@ MIN_SEGMENT_BYTES = 1 << 20
 #: A free segment that was too large or not needed for so many batches is given back.
 IDLE_BATCHES = 64
 
+#: What free segments of a pool may hold; beyond that, those not used for longest are given back.
+MAX_FREE_BYTES = 256 << 20
+
 
 def create_file(name: str) -> int:
     """A descriptor of an empty anonymous file in memory (an unlinked temporary file where there is no memfd)."""
@@ -36,7 +39,7 @@ def create_file(name: str) -> int:
 
 
 #: A mapping needs no descriptor of its own; before Python 3.13 mmap keeps one all the same.
-_UNTRACKED: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+UNTRACKED: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 
 
 class Segment(mmap.mmap):
@@ -48,7 +51,7 @@ class Segment(mmap.mmap):
     @classmethod
     def map(cls, descriptor: int, offset: int, size: int, gives_pages_back: bool) -> Segment:
         """Map a range; `gives_pages_back` frees its memory, for both sides, once this mapping is gone."""
-        segment = cls(descriptor, size, offset=offset, **_UNTRACKED)
+        segment = cls(descriptor, size, offset=offset, **UNTRACKED)
         segment.offset = offset
         segment.gives_pages_back = gives_pages_back
         return segment
@@ -135,7 +138,13 @@ class SegmentPool:
             return self._retire()
 
     def _retire(self) -> tuple[int, ...]:
-        retired = [s for s in self._free if self._batch - self._last_used[s.offset] > IDLE_BATCHES]
+        oldest_first = sorted(self._free, key=lambda segment: self._last_used[segment.offset])
+        excess = sum(map(len, oldest_first)) - MAX_FREE_BYTES
+        retired = []
+        for segment in oldest_first:
+            if excess > 0 or self._batch - self._last_used[segment.offset] > IDLE_BATCHES:
+                retired.append(segment)
+                excess -= len(segment)
         for segment in retired:
             self._free.remove(segment)
             del self._last_used[segment.offset]

@@ -1,9 +1,9 @@
 """What parent and child say to each other, and how it is framed.
 
-Three stream sockets join them. On `control` the parent asks and the child answers, one message each way at a time. On
+Four stream sockets join them. On `control` the parent asks and the child answers, one message each way at a time. On
 `calls` the child speaks first, from any thread: log lines, metrics, responses that a model sends by itself, requests
 to other models. On `checks` the parent asks, with an empty message, whether the model is ready, and the child answers
-(ready, what is wrong or "").
+(ready, what is wrong or ""). On `files` come descriptors (see `loans`).
 
 A message is a plain tuple in `marshal` format 4 behind a 4-byte little-endian length. marshal is the fastest codec in
 the standard library (0.2 us a small request each way; half of pickle's time), holds data only, copies any buffer
@@ -16,8 +16,9 @@ Requests of the parent (first item) and their answers:
     (IMPORT,)                           -> (OK, None)
     (COMPLETE, config JSON)             -> (OK, completed config JSON, or None where the model completes nothing)
     (INITIALIZE, args, output names, decoupled) -> (OK, whether the model has `is_ready`)
-    (EXECUTE, requests, input segment or None, released output segments, number of the execution or -1)
-                                        -> (OK, responses, inputs kept, retired output segments, start ns, end ns)
+    (EXECUTE, requests, input segment or None, released output segments, number of the execution or -1, loans)
+                                        -> (OK, responses, inputs kept, retired output segments, start ns, end ns,
+                                            returned loans)
     (FINALIZE,)                         -> (OK, None)
     any                                 -> (FAILED, code, one-line cause, traceback or "")
 
@@ -25,7 +26,8 @@ Requests of the parent (first item) and their answers:
     response  (None, outputs, parameters or None) or (code, message, None), in an answer to EXECUTE also LEFT_OPEN (the
               model answers by itself; not if the execution has no number) or RESCHEDULED
     tensor    (name, datatype, shape, data)
-    data      bytes, or (segment, size of segment, start, length) in shared memory
+    data      bytes, or (segment, size of segment, start, length) in shared memory, or (number of a loan, start, length)
+    loan      (number, file, segment, size of segment): lent to the child (see `loans`) until it returns the number
 """
 
 from __future__ import annotations
@@ -44,18 +46,18 @@ LEFT_OPEN, RESCHEDULED = range(2)
 
 #: Calls of the child without an answer. The number of the execution and the position in it name a request.
 #:
-#:     (RESPONSE, execution, position, final, response or None)
+#:     (RESPONSE, execution, position, final, response or None, returned loans)
 #:     (EXECUTION_FAILED, execution, one-line cause, traceback or "")
 #:     (GIVE_UP, number of an INFER call)
 LOG, METRIC_ADD, METRIC_SET, METRIC_OBSERVE, RESPONSE, EXECUTION_FAILED, GIVE_UP = range(7)
 
 #: Calls with answers; the number the child gave the call follows the kind. The parent answers (number, True, OK, value)
 #: or (number, True, FAILED, message), and to INFER any number of (number, final, OK, response, input segment or None,
-#: retired input segments, released output segments), where the response may be None in the last one.
+#: retired input segments, released output segments, loans), where the response may be None in the last one.
 #:
 #:     (CANCELLED, number, execution, position)
-#:     (INFER, number, request, model name, model version, decoupled, released input segments, execution and position of
-#:              the request that it is traced as a part of, or None)
+#:     (INFER, number, request, model name, model version, decoupled, released input segments, returned loans, execution
+#:              and position of the request that it is traced as a part of, or None)
 #:     (TRACE_CONTEXT, number, execution, position)
 #:     (LOAD_MODEL, number, name, config or None, files), (UNLOAD_MODEL, number, name, unload dependents)
 #:     (MODEL_READY, number, name, version)

@@ -7,8 +7,8 @@ from typing import Any
 
 from . import request as requests
 from .calls import server
+from .child_memory import ChildMemory
 from .errors import TritonModelException, describe, format_traceback
-from .memory import SegmentPool
 from .outgoing import Outgoing
 from .protocol import CANCELLED, EXECUTION_FAILED, RESPONSE
 
@@ -22,17 +22,17 @@ class Execution:
     Attributes:
         number: the server's for it; -1 where its requests have to be answered by what `execute` returns.
         decoupled: whether there may be more than one response to a request.
-        pool: where large outputs go.
+        memory: where large outputs go.
         senders: those of its requests, until it has ended.
         reschedules: whether any of its requests is to be executed again.
     """
 
-    __slots__ = ("decoupled", "number", "pool", "reschedules", "senders")
+    __slots__ = ("decoupled", "memory", "number", "reschedules", "senders")
 
-    def __init__(self, number: int, decoupled: bool, pool: SegmentPool) -> None:
+    def __init__(self, number: int, decoupled: bool, memory: ChildMemory) -> None:
         self.number = number
         self.decoupled = decoupled
-        self.pool = pool
+        self.memory = memory
         self.reschedules = False
         self.senders: list[InferenceResponseSender] | None = []
 
@@ -77,7 +77,9 @@ class InferenceResponseSender:
             self._check(response is not None)
             self._closed = bool(flags)
             self._sent += response is not None
-            server().tell(RESPONSE, self._execution.number, self._position, self._closed, encoded)
+            execution = self._execution
+            returned = execution.memory.borrower.take_returned()
+            server().tell(RESPONSE, execution.number, self._position, self._closed, encoded, returned)
 
     def is_cancelled(self) -> bool:
         """Whether the client gave the request up (asks the server)."""
@@ -113,7 +115,7 @@ class InferenceResponseSender:
         error = response._error
         if error is not None:
             return (int(error._code), error._message, None)
-        outgoing = Outgoing(self._execution.pool)
+        outgoing = Outgoing(self._execution.memory)
         tensors = outgoing.add(response._tensors, self._wanted)
         if outgoing.large:
             server().poll()  # segments may have been released
@@ -124,4 +126,4 @@ class InferenceResponseSender:
         # Nobody is left who could answer. A fork of this process has copies of what the model still holds.
         if not self._closed and not server().foreign:
             message = "the model let go of a request without sending the final response to it"
-            server().tell(RESPONSE, self._execution.number, self._position, True, (1, message, None))
+            server().tell(RESPONSE, self._execution.number, self._position, True, (1, message, None), ())

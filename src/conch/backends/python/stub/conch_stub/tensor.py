@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -130,19 +131,33 @@ class Tensor:
         return tensor
 
 
+def with_loans(tensors: Iterable[tuple[Any, ...]], loans: Mapping[int, Any]) -> list[tuple[Any, ...]]:
+    """The tensors of a message with the loans in place of their numbers."""
+    return [
+        (name, datatype, shape, (loans[data[0]], *data[1:]) if type(data) is not bytes and len(data) == 3 else data)
+        for name, datatype, shape, data in tensors
+    ]
+
+
 def received(wire: tuple[Any, ...], segment: Any) -> Tensor:
-    """The input tensor of a message; `segment` is the shared memory that its batch's large inputs lie in."""
+    """The input tensor of a message.
+
+    Args:
+        segment: the shared memory that the large tensors of the message lie in, but for those on loan.
+    """
     tensor = Tensor.__new__(Tensor)
     tensor._name, tensor._datatype, tensor._shape, data = wire
     tensor._array = None  # type: ignore[assignment]
     if type(data) is bytes:
         tensor._data = data
         tensor._offset = 0
-    elif tensor._datatype == "BYTES":
-        tensor._data = bytes(memoryview(segment)[data[2] : data[2] + data[3]])
     else:
-        tensor._data = segment
-        tensor._offset = data[2]
+        area, start, length = data if len(data) == 3 else (segment, data[2], data[3])
+        if tensor._datatype == "BYTES":
+            tensor._data = bytes(memoryview(area)[start : start + length])
+        else:
+            tensor._data = area
+            tensor._offset = start
     return tensor
 
 
