@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from conch.errors import InvalidArgumentError, UnsupportedError
 from conch.tensor import Tensor
 from conch.trace import RequestTrace
 
@@ -15,6 +16,9 @@ Parameter = bool | int | float | str
 #: Flags of a request, numbered as Triton numbers them (`TRITONSERVER_REQUEST_FLAG_SEQUENCE_*`).
 SEQUENCE_START = 1
 SEQUENCE_END = 2
+
+#: Longest id of a sequence that is text, in bytes of UTF-8.
+CORRELATION_ID_BYTES = 128
 
 _NO_PARAMETERS: Mapping[str, Parameter] = {}
 
@@ -113,3 +117,18 @@ class InferResponse(msgspec.Struct, frozen=True):
 def request_prefix(request_id: str) -> str:
     """What Triton puts before errors about one request: "[request id: ...] "."""
     return f"[request id: {request_id or '<id_unknown>'}] "
+
+
+def checked_correlation_id(value: int | str) -> int | str:
+    """The id of a sequence, when it can be one.
+
+    Raises:
+        UnsupportedError: it is text longer than Triton takes.
+        InvalidArgumentError: it is no 64 bit unsigned integer.
+    """
+    if isinstance(value, str):
+        if len(value) > CORRELATION_ID_BYTES or len(value.encode(errors="surrogatepass")) > CORRELATION_ID_BYTES:
+            raise UnsupportedError(f"string correlation ID cannot be longer than {CORRELATION_ID_BYTES} characters")
+    elif not 0 <= value < 2**64:
+        raise InvalidArgumentError(f"a correlation id is text or an unsigned integer, got {value}")
+    return value

@@ -158,6 +158,29 @@ ON_PURPOSE: dict[tuple[str, str], Purpose] = {
     ("control", "index of ready models over gRPC"): Purpose(
         MADE_UP, r"messages\[0\]\.models: 'made_up/1' unexpected .*"
     ),
+    ("faults", "timeout is a negative number over gRPC"): Purpose(
+        "conch refuses a negative time-out; Triton takes it as one of some hundred thousand years",
+        r"(code|details|messages)\b.*",
+    ),
+    **{
+        ("faults", f"load with a path of the machine{over}"): Purpose(
+            "conch refuses the path of a file that does not begin in the model's directory; Triton puts it below that",
+            f"code: .*|{ERROR}",
+        )
+        for over in ("", " over gRPC")
+    },
+    ("faults", "load with a config of a backend with a path"): Purpose(INSTALLED, TEXT),
+    ("faults", "infer after the same config and a file"): Purpose(
+        "files of a load count whenever it brings some; Triton has a look at them where the configuration is another",
+        WHOLE,
+    ),
+    **{
+        ("faults", f"{what} the parent directory{over}"): Purpose(
+            "a model has a name, and '..' is none; Triton looks for its versions beside the repository",
+            f"code: .*|{ERROR}",
+        )
+        for what, over in (("load", ""), ("load", " over gRPC"), ("metadata of", " over gRPC"))
+    },
     ("broken", "index"): BROKEN_INDEX,
     ("broken", "index over gRPC"): BROKEN_INDEX,
     ("broken", "index of ready models"): Purpose(f"{INPUT_TWICE}; {NO_GPU}", LOADED_HERE),

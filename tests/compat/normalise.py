@@ -10,9 +10,6 @@ import msgspec
 
 from .messages import Answer, ConcurrentAnswer, GrpcAnswer, HttpAnswer
 
-#: Extensions that Triton announces and conch does not have yet.
-EXTENSIONS_TO_COME = {"system_shared_memory", "cuda_shared_memory"}
-
 #: Metric families of GPUs, which the machine may have or not, and of the response cache as a whole, which Triton shows
 #: some time later.
 FAMILIES_NOT_COMPARED = re.compile(r"nv_(gpu|energy)_|nv_cache_(?!\w+_per_model)")
@@ -110,8 +107,7 @@ def value(node: Any, repository: str) -> Any:
     """A JSON value with its volatile parts replaced."""
     match node:
         case {"extensions": extensions, **rest}:
-            kept = [extension for extension in extensions if extension not in EXTENSIONS_TO_COME]
-            return dict.fromkeys(rest, "<SERVER>") | {"extensions": kept}
+            return dict.fromkeys(rest, "<SERVER>") | {"extensions": extensions}
         case dict():
             return {key: field(key, child, repository) for key, child in node.items()}
         case list():

@@ -296,7 +296,7 @@ class Lifecycle:
                 scratch = write_files(entry.name, files)
             except ValueError as error:
                 logger.error("model '%s': %s", key, error)
-                raise failure from error
+                raise InternalError(f"{failure.message}: {error}") from error
             directory = Path(scratch.name) / entry.name
             return Snapshot(directory, await asyncio.to_thread(fingerprint, directory), scratch)
         if entry.repository is _NOWHERE:

@@ -165,15 +165,26 @@ def write_files(name: str, files: Mapping[str, bytes]) -> tempfile.TemporaryDire
     """A new directory that holds a model's directory `name` with these files (path relative to it -> content).
 
     Raises:
-        ValueError: a path leaves the model's directory; the text names it.
+        ValueError: a path leaves the model's directory, or is none that a file can have; the text names it.
     """
     scratch = tempfile.TemporaryDirectory(prefix="conch-model-")
-    for relative, content in files.items():
-        parts = PurePosixPath(relative)
-        if parts.is_absolute() or ".." in parts.parts or not parts.parts:
-            scratch.cleanup()
-            raise ValueError(f"override file path '{relative}' leaves the model's directory")
-        path = Path(scratch.name) / name / parts
+    try:
+        for relative, content in files.items():
+            _write_file(Path(scratch.name) / name, relative, content)
+    except ValueError:
+        scratch.cleanup()
+        raise
+    return scratch
+
+
+def _write_file(directory: Path, relative: str, content: bytes) -> None:
+    parts = PurePosixPath(relative)
+    if parts.is_absolute() or ".." in parts.parts or not parts.parts:
+        raise ValueError(f"override file path '{relative}' leaves the model's directory")
+    path = directory / parts
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    return scratch
+    except (OSError, ValueError) as error:  # a name too long, a file where a directory is, a NUL
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"override file path {relative!r} cannot be written: {reason}") from error

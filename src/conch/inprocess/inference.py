@@ -12,7 +12,7 @@ import numpy as np
 from conch.core.queue import RequestFuture
 from conch.core.server import InferenceServer
 from conch.errors import CancelledError, ConchError
-from conch.inference import InferRequest, InferResponse, Parameter, RequestedOutput
+from conch.inference import InferRequest, InferResponse, Parameter, RequestedOutput, checked_correlation_id
 from conch.inprocess.tensors import ArrayLike, to_arrays, to_tensors
 from conch.tensor import Tensor
 
@@ -41,7 +41,12 @@ class InferenceRequest:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
 
     def for_model(self, name: str, version: str) -> InferRequest:
-        """The request as the core takes it. Raises InvalidArgumentError for inputs that are no tensors."""
+        """The request as the core takes it.
+
+        Raises:
+            InvalidArgumentError: inputs are no tensors, or the correlation id is no unsigned integer.
+            UnsupportedError: the correlation id is too long.
+        """
         return InferRequest(
             model_name=name,
             model_version=version,
@@ -49,7 +54,7 @@ class InferenceRequest:
             id=self.request_id,
             outputs=tuple(RequestedOutput(output) for output in self.output_names or ()),
             parameters=dict(self.parameters),
-            correlation_id=self.correlation_id,
+            correlation_id=checked_correlation_id(self.correlation_id),
             flags=self.flags,
             priority=self.priority,
             timeout_us=self.timeout,

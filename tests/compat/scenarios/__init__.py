@@ -9,6 +9,7 @@ from . import (
     decoupled_ensembles,
     ensembles,
     forwarding,
+    faults,
     generate,
     grpc_calls,
     grpc_contents,
@@ -76,6 +77,7 @@ GROUPS: list[Group] = [
     Group("tracing_rpcs", ServerSpec("tracing_rpcs", "main", tracing.FLAGS), tracing.GRPC),
     Group("control", ServerSpec("control", "main", EXPLICIT), control.CONTROL),
     Group("instances", ServerSpec("instances", "main", ON_DEMAND), instances.UPDATES),
+    Group("faults", ServerSpec("faults", "main", ON_DEMAND), faults.FAULTS),
     Group("broken", ServerSpec("broken", "broken", ("--exit-on-error=false",)), loading.AT_START),
     Group("broken_on_demand", ServerSpec("on_demand", "broken", ("--model-control-mode=explicit",)), loading.ON_DEMAND),
     Group(

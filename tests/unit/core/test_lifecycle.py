@@ -243,11 +243,28 @@ def test_a_model_without_a_version_to_serve_is_known_but_not_available(tmp_path:
     play(tmp_path, work)
 
 
-@pytest.mark.parametrize("path", ["../evil", "/etc/evil", ""])
-def test_an_override_file_cannot_leave_the_models_directory(tmp_path: Path, path: str) -> None:
+@pytest.mark.parametrize(
+    ("paths", "reason"),
+    [
+        (["../evil"], "'../evil' leaves the model's directory"),
+        (["1/../../evil"], "'1/../../evil' leaves the model's directory"),
+        (["/etc/evil"], "'/etc/evil' leaves the model's directory"),
+        ([""], "'' leaves the model's directory"),
+        (["."], "'.' leaves the model's directory"),
+        (["1/" + "a" * 300], "cannot be written: File name too long"),
+        (["1/model", "1/model/x"], "'1/model/x' cannot be written: "),
+        (["1/a\0b"], "'1/a\\x00b' cannot be written: embedded null byte"),
+    ],
+)
+def test_override_files_stay_in_the_models_directory(tmp_path: Path, paths: list[str], reason: str) -> None:
     async def work(case: Case) -> None:
-        with pytest.raises(InternalError, match="failed to poll from model repository"):
-            await case.lifecycle.load("echo", "{}", {path: b"x"})
+        with pytest.raises(InternalError) as caught:
+            await case.lifecycle.load("echo", "{}", dict.fromkeys(paths, b"x"))
+        assert caught.value.message.startswith(
+            "failed to load 'echo', failed to poll from model repository: override file path "
+        )
+        assert reason in caught.value.message
+        await case.lifecycle.load("echo")
 
     play(tmp_path, work)
 

@@ -13,8 +13,8 @@ from conch.backends.python.calls import ModelCalls
 from conch.backends.python.channel import Channel
 from conch.backends.python.memory import ChildMemory, write
 from conch.backends.python.stub.conch_stub import protocol
-from conch.errors import BackendError, ConchError, InternalError, InvalidArgumentError
-from conch.inference import InferRequest, InferResponse, Parameter, RequestedOutput
+from conch.errors import BackendError, ConchError, InternalError
+from conch.inference import InferRequest, InferResponse, Parameter, RequestedOutput, checked_correlation_id
 from conch.trace import RequestTrace
 
 _NO_PARAMETERS: Mapping[str, Parameter] = {}
@@ -81,8 +81,6 @@ class NestedRequests:
         tensors = decode_tensors(inputs, self._memory)
         self._memory.loans.end(returned)
         try:
-            if not isinstance(correlation_id, str) and not 0 <= correlation_id < 2**64:
-                raise InvalidArgumentError(f"a correlation id is text or an unsigned integer, got {correlation_id}")
             give_up = self._models.infer(
                 InferRequest(
                     model_name,
@@ -91,7 +89,7 @@ class NestedRequests:
                     request_id,
                     tuple(map(RequestedOutput, outputs)),
                     parameters or _NO_PARAMETERS,
-                    correlation_id,
+                    checked_correlation_id(correlation_id),
                     flags,
                     0,
                     timeout_us,

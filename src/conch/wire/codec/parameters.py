@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from conch.errors import InternalError, InvalidArgumentError
-from conch.inference import SEQUENCE_END, SEQUENCE_START, Parameter
+from conch.inference import SEQUENCE_END, SEQUENCE_START, Parameter, checked_correlation_id
 
 _UINT64_MAX = 2**64 - 1
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
@@ -38,6 +38,7 @@ def split_parameters(parameters: Mapping[str, Parameter]) -> RequestFields:
     Raises:
         InternalError: a parameter with a meaning has the wrong type (Triton's code for it, too).
         InvalidArgumentError: a key starts with `triton_`, or a value is neither bool, number nor string.
+        UnsupportedError: a sequence's id is too long.
     """
     if not parameters:
         return NO_FIELDS
@@ -88,7 +89,7 @@ def scalar_parameter(name: str, value: object) -> Parameter:
 
 def _sequence_id(value: object) -> int | str:
     if isinstance(value, str):
-        return value
+        return checked_correlation_id(value)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _UINT64_MAX:
         return value
     raise InternalError("Unable to parse 'sequence_id': attempt to access JSON non-string as string")

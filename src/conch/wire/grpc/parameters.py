@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from conch.errors import InvalidArgumentError
-from conch.inference import SEQUENCE_END, SEQUENCE_START, Parameter
+from conch.inference import SEQUENCE_END, SEQUENCE_START, Parameter, checked_correlation_id
 from conch.wire.codec.parameters import NO_FIELDS, RequestFields
 
 #: The one reserved parameter a client may set. It speaks of decoupled models only.
@@ -18,6 +18,7 @@ def request_fields(parameters: Mapping[str, Any], forwarded: Mapping[str, str]) 
 
     Raises:
         InvalidArgumentError: a type or value is wrong, or a name is reserved; in Triton's words.
+        UnsupportedError: a sequence's id is too long.
     """
     if not parameters and not forwarded:
         return NO_FIELDS
@@ -30,7 +31,7 @@ def request_fields(parameters: Mapping[str, Any], forwarded: Mapping[str, str]) 
         if name == "sequence_id":
             _check(name, kind, "int64_param", "string_param")
             value = getattr(parameter, kind)
-            correlation_id = value if isinstance(value, str) else value & (2**64 - 1)
+            correlation_id = checked_correlation_id(value if isinstance(value, str) else value & (2**64 - 1))
         elif name in ("sequence_start", "sequence_end"):
             _check(name, kind, "bool_param")
             if parameter.bool_param:

@@ -117,6 +117,10 @@ def test_failures_are_told_by_the_response(workshop: Workshop) -> None:
             assert refused == "'NOT_FOUND: Model refuse - Error when running inference: not ready'"
             assert await evaluate("told(request_to('fail').exec())") == "'UNAVAILABLE: it failed'"
             assert "names no model to call" in await evaluate("request.exec()")
+            refused = await evaluate("told(request_to('echo', correlation_id='x' * 129).exec())")
+            assert "UNSUPPORTED: " in refused
+            assert "string correlation ID cannot be longer than 128 characters" in refused
+            assert await evaluate("told(request_to('echo').exec())") == "[[1.0, 2.0]]"
 
     run(body())
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from conch.errors import ConchError, InternalError, InvalidArgumentError
+from conch.errors import ConchError, InternalError, InvalidArgumentError, UnsupportedError
 from conch.inference import SEQUENCE_END, SEQUENCE_START
 from conch.wire.codec.parameters import RequestFields, split_parameters
 
@@ -34,7 +34,7 @@ def test_false_sequence_flags_set_nothing() -> None:
     assert split_parameters({"sequence_start": False, "sequence_end": False}).flags == 0
 
 
-@pytest.mark.parametrize("sequence_id", [0, 2**64 - 1, "abc", ""])
+@pytest.mark.parametrize("sequence_id", [0, 2**64 - 1, "abc", "", "x" * 128, "ä" * 64])
 def test_sequence_id_is_unsigned_or_text(sequence_id: int | str) -> None:
     assert split_parameters({"sequence_id": sequence_id}).correlation_id == sequence_id
 
@@ -57,6 +57,8 @@ _NOT_STRING = "attempt to access JSON non-string as string"
         ({"sequence_id": 2**64}, InternalError, f"Unable to parse 'sequence_id': {_NOT_STRING}"),
         ({"sequence_id": 1.5}, InternalError, f"Unable to parse 'sequence_id': {_NOT_STRING}"),
         ({"sequence_id": True}, InternalError, f"Unable to parse 'sequence_id': {_NOT_STRING}"),
+        ({"sequence_id": "x" * 129}, UnsupportedError, "string correlation ID cannot be longer than 128 characters"),
+        ({"sequence_id": "ä" * 65}, UnsupportedError, "string correlation ID cannot be longer than 128 characters"),
         ({"sequence_start": 1}, InternalError, f"Unable to parse 'sequence_start': {_NOT_BOOL}"),
         ({"sequence_end": "x"}, InternalError, f"Unable to parse 'sequence_end': {_NOT_BOOL}"),
         ({"priority": -1}, InternalError, f"Unable to parse 'priority': {_NOT_UNSIGNED}"),
