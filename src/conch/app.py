@@ -317,8 +317,9 @@ def grpc_delays(environment: Mapping[str, str]) -> Delays:
     """
     process_ms = _number(environment, "TRITONSERVER_DELAY_GRPC_PROCESS", "milliseconds")
     response_ms = _number(environment, "TRITONSERVER_DELAY_GRPC_RESPONSE", "milliseconds")
+    complete_ms = _number(environment, "TRITONSERVER_DELAY_GRPC_COMPLETE", "milliseconds")
     other_s = _number(environment, "TRITONSERVER_SERVER_DELAY_GRPC_RESPONSE_SEC", "seconds")
-    return Delays(process_ms / 1000, response_ms / 1000, other_s)
+    return Delays(process_ms / 1000, response_ms / 1000, complete_ms / 1000, other_s)
 
 
 def _number(environment: Mapping[str, str], name: str, unit: str) -> int:

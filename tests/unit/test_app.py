@@ -43,9 +43,10 @@ def test_the_delays_of_grpc_calls_are_those_of_tritons_variables() -> None:
     environment = {
         "TRITONSERVER_DELAY_GRPC_PROCESS": "5000",
         "TRITONSERVER_DELAY_GRPC_RESPONSE": "20",
+        "TRITONSERVER_DELAY_GRPC_COMPLETE": "300",
         "TRITONSERVER_SERVER_DELAY_GRPC_RESPONSE_SEC": "2",
     }
-    assert grpc_delays(environment) == Delays(process_s=5, response_s=0.02, other_s=2)
+    assert grpc_delays(environment) == Delays(process_s=5, response_s=0.02, complete_s=0.3, other_s=2)
     assert grpc_delays({}) == Delays()
 
 

@@ -77,7 +77,7 @@ class Inference:
         self._decoder = RequestDecoder(regions)
         self._encoder = ResponseEncoder()
         self._delays = delays
-        self._pause = delays.before_response if delays.response_s else None
+        self._pause = delays.before_response if delays.response_s or delays.complete_s else None
 
     def methods(self) -> list[Method]:
         """What is served, by path."""
@@ -223,7 +223,8 @@ class Inference:
                         task = loop.create_task(self._answer(request, streamed.last()))
                         work.add_streamed(task)
                     else:
-                        task = loop.create_task(self._answer(request, answer))
+                        told = self._delays.completed(answer) if self._delays.complete_s else answer
+                        task = loop.create_task(self._answer(request, told))
                         work.add(task)
                     if isinstance(answer, asyncio.Future):
                         task.add_done_callback(partial(_give_up, answer))

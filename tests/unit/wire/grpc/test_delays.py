@@ -117,3 +117,36 @@ def test_other_calls_are_answered_after_theirs(start: StartEndpoint, held_up: He
         load.result(30)
         assert stub.ModelInfer(infer_request("echo"), timeout=30).id == "a"
     assert held_up.asked == [2]
+
+
+@pytest.mark.parametrize(("model", "told"), [("echo", ""), ("fail", "boom")])
+def test_an_answer_on_a_stream_is_told_after_its_delay(
+    start: StartEndpoint, held_up: HeldUp, model: str, told: str
+) -> None:
+    endpoint = start(delays=Delays(complete_s=3, sleep=held_up.sleep))
+    with open_channel(endpoint) as channel:
+        answers = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(iter([infer_request(model)]))
+        held_up.wait()
+        assert [request.model_name for request in endpoint.server.requests] == [model]
+        endpoint.call(held_up.go_on)
+        assert [answer.error_message for answer in answers] == [told]
+    assert held_up.asked == [3]
+
+
+def test_what_is_refused_on_a_stream_is_told_at_once(start: StartEndpoint, held_up: HeldUp) -> None:
+    endpoint = start(delays=Delays(complete_s=3, sleep=held_up.sleep))
+    with open_channel(endpoint) as channel:
+        answers = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(iter([infer_request("none")]))
+        assert "unknown model" in next(iter(answers)).error_message
+    assert held_up.asked == []
+
+
+def test_both_delays_of_a_decoupled_response_add_up(held_up: HeldUp) -> None:
+    async def run() -> None:
+        waiting = asyncio.ensure_future(Delays(response_s=1, complete_s=3, sleep=held_up.sleep).before_response())
+        await asyncio.sleep(0)
+        held_up.go_on()
+        await waiting
+
+    asyncio.run(run())
+    assert held_up.asked == [4]
