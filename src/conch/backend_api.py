@@ -94,8 +94,8 @@ class OtherModels(Protocol):
         """
         ...
 
-    def is_ready(self, name: str, version: str) -> bool:
-        """Whether that version (any for "") can answer."""
+    async def is_ready(self, name: str, version: str) -> bool:
+        """Whether that version (any for "") can answer, and says so itself. Raises ConchError."""
         ...
 
     async def load(self, name: str, config: str | None, files: Mapping[str, bytes]) -> None:

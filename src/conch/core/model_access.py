@@ -52,9 +52,9 @@ class ModelAccess:
         future.on_settled = settled
         return future.cancel
 
-    def is_ready(self, name: str, version: str) -> bool:
+    async def is_ready(self, name: str, version: str) -> bool:
         """See the port."""
-        return self._connected.is_model_ready(name, version)
+        return await self._connected.check_model_ready(name, version)
 
     async def load(self, name: str, config: str | None, files: Mapping[str, bytes]) -> None:
         """See the port."""

@@ -132,25 +132,22 @@ class NestedRequests:
             give_up()
 
     def _is_ready(self, number: int, name: str, version: str) -> None:
-        try:
-            self._calls.answer(number, self._models.is_ready(name, version))
-        except ConchError as error:
-            self._calls.answer(number, self._failed(error))
+        self._answer_later(number, self._models.is_ready(name, version))
 
     def _load(self, number: int, name: str, config: str | None, files: Mapping[str, bytes]) -> None:
-        self._control(number, self._models.load(name, config, files))
+        self._answer_later(number, self._models.load(name, config, files))
 
     def _unload(self, number: int, name: str, unload_dependents: bool) -> None:
-        self._control(number, self._models.unload(name, unload_dependents))
+        self._answer_later(number, self._models.unload(name, unload_dependents))
 
-    def _control(self, number: int, change: Awaitable[None]) -> None:
+    def _answer_later(self, number: int, wanted: Awaitable[bool | None]) -> None:
         async def answer() -> None:
             try:
-                await change
+                found = await wanted
             except ConchError as error:
                 self._calls.answer(number, self._failed(error))
             else:
-                self._calls.answer(number, None)
+                self._calls.answer(number, found)
 
         task = asyncio.get_running_loop().create_task(answer())
         self._tasks.add(task)

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from conch.backend_api import OnAnswer
-from conch.errors import BackendError, Code, ConchError, InternalError, NotFoundError
+from conch.errors import BackendError, Code, ConchError, InternalError, InvalidArgumentError, NotFoundError
 from conch.inference import InferRequest, InferResponse
 from conch.tensor import DataType, Tensor
 
@@ -73,7 +73,9 @@ class StandIn:
     def _give_up(self) -> None:
         self.given_up += 1
 
-    def is_ready(self, name: str, version: str) -> bool:
+    async def is_ready(self, name: str, version: str) -> bool:
+        if name == "refuse":
+            raise InvalidArgumentError("not a version")
         return name == "echo" and version in ("", "1")
 
     async def load(self, name: str, config: str | None, files: Mapping[str, bytes]) -> None:
@@ -214,6 +216,7 @@ def test_models_are_loaded_unloaded_and_asked_for(workshop: Workshop) -> None:
         async with evaluator(workshop, models) as evaluate:
             assert await evaluate("pb_utils.is_model_ready('echo')") == "True"
             assert await evaluate("pb_utils.is_model_ready(model_name='echo', model_version='2')") == "False"
+            assert "not a version" in await evaluate("pb_utils.is_model_ready('refuse')")
             assert await evaluate("pb_utils.load_model('new', config='{}', files={'file:1/model.py': b'x'})") == "None"
             assert models.loaded == [("new", "{}", {"1/model.py": b"x"})]
             assert await evaluate("pb_utils.unload_model('new')") == "None"
