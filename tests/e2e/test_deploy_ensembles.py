@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -28,7 +30,8 @@ from conch.deploy.run import Order, Written, build, check, make, write
 from conch.deploy.split.network import Network
 from conch.deploy.verify import Verification, table
 from conch.errors import ConchError
-from tests.e2e.test_deploy_tasks import ask, ask_rows, differences
+from tests.checkpoints.in_process import InProcessModel, loaded
+from tests.e2e.test_deploy_tasks import ask, ask_rows, differences, unpacked
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -42,6 +45,7 @@ LIGHT = (
     "image-classification.convnext",
     "image-feature-extraction",
     "sentence-similarity",
+    "text2text-generation",
     "text-classification",
     "text-classification.distilbert",
     "text-classification.multi-label",
@@ -191,35 +195,50 @@ REQUESTS: dict[str, tuple[dict[str, Any], ...]] = {
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with models deployed both ways: `<name>` and `<name>-pipeline`."""
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of ensembles; what the checkpoints become as one model each lies beside it, in `pipelines`."""
     directory = tmp_path_factory.mktemp("both")
     for name in REQUESTS:
         assert write(order(name, directory), say, watch).approach == "ensemble"
-        write(order(name, directory, approach="pipeline", name=f"{name}-pipeline"), say, watch)
+        write(
+            msgspec.structs.replace(order(name, directory, approach="pipeline"), repository=directory / "pipelines"),
+            say,
+            watch,
+        )
     return directory / "models"
 
 
 @pytest.fixture(scope="module")
-def both_server(both: Path) -> Iterator[ServerProcess]:
-    with serving(both, limit_s=240) as process:
+def server(deployed: Path) -> Iterator[ServerProcess]:
+    with serving(deployed, limit_s=240) as process:
         yield process
         assert process.stop() == 0
 
 
+@pytest.fixture(scope="module")
+def pipelines(deployed: Path) -> Iterator[dict[str, InProcessModel]]:
+    """The same checkpoints, each deployed as one model. They run in this process, without a start for each."""
+    with contextlib.ExitStack() as stack:
+        yield {name: stack.enter_context(loaded(deployed.parent / "pipelines" / name)) for name in REQUESTS}
+
+
+def rows_of(pipeline: InProcessModel, inputs: wire.Inputs, parameters: dict[str, Any]) -> dict[str, Any]:
+    return unpacked(pipeline.execute([(inputs, parameters)])[0])
+
+
 @pytest.mark.parametrize("name", REQUESTS)
-def test_client_cannot_tell_the_approaches_apart(name: str, both_server: ServerProcess) -> None:
+def test_client_cannot_tell_the_approaches_apart(
+    name: str, server: ServerProcess, pipelines: dict[str, InProcessModel]
+) -> None:
     sent = [wire.CALLS[checkpoints.ARCHITECTURES[name].task](sample) for sample in checkpoints.sample_inputs(name)]
     calls = [(inputs, parameters) for inputs, _ in sent for parameters in ({}, *REQUESTS[name])]
 
-    def both_ways(call: wire.Call) -> tuple[dict[str, Any], dict[str, Any]]:
-        return ask(both_server, name, call), ask(both_server, f"{name}-pipeline", call)
-
     with ThreadPoolExecutor(8) as pool:
-        for ensemble, pipeline in pool.map(both_ways, calls):
+        for call, ensemble in zip(calls, pool.map(lambda call: ask(server, name, call), calls), strict=True):
+            pipeline = rows_of(pipelines[name], wire.batched(call[0]), call[1])
             assert ensemble.keys() == pipeline.keys()
             for key in ensemble:
-                got, want = wire.readable(ensemble[key]), wire.readable(pipeline[key])
+                got, want = wire.readable(ensemble[key]), wire.readable(pipeline[key][0])
                 if key == "json":
                     got, want = wire.from_json(str(got[0])), wire.from_json(str(want[0]))
                 assert not checkpoints.compare.mismatches(want, got, path=key)
@@ -235,14 +254,16 @@ def test_client_cannot_tell_the_approaches_apart(name: str, both_server: ServerP
         ("feature-extraction.nystromformer", {}),  # a network that is never given padding
     ],
 )
-def test_rows_of_one_request_may_be_unequal(name: str, parameters: dict[str, Any], both_server: ServerProcess) -> None:
+def test_rows_of_one_request_may_be_unequal(
+    name: str, parameters: dict[str, Any], server: ServerProcess, pipelines: dict[str, InProcessModel]
+) -> None:
     """Images and sounds of several sizes, texts of several lengths: what approach 1 answers, for each row."""
     samples = [
         wire.CALLS[checkpoints.ARCHITECTURES[name].task](sample)[0] for sample in checkpoints.sample_inputs(name)
     ]
     samples += samples[:1]
     rows = {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
-    ensemble, pipeline = (ask_rows(both_server, each, (rows, parameters)) for each in (name, f"{name}-pipeline"))
+    ensemble, pipeline = ask_rows(server, name, (rows, parameters)), rows_of(pipelines[name], rows, parameters)
 
     assert ensemble.keys() == pipeline.keys()
     for key, array in ensemble.items():
@@ -253,11 +274,11 @@ def test_rows_of_one_request_may_be_unequal(name: str, parameters: dict[str, Any
             assert not checkpoints.compare.mismatches(*pair, path=f"{key}[{row}]")
 
 
-def test_labels_that_only_pad_a_request_count_for_nothing(both_server: ServerProcess) -> None:
+def test_labels_that_only_pad_a_request_count_for_nothing(server: ServerProcess) -> None:
     name = "zero-shot-image-classification"
     (inputs, _), *_ = [wire.CALLS[name](sample) for sample in checkpoints.sample_inputs(name)]
     padded = {**inputs, "text": np.concatenate([inputs["text"], wire.texts("", "")])}
-    short, long = ask(both_server, name, (inputs, {})), ask(both_server, name, (padded, {}))
+    short, long = ask(server, name, (inputs, {})), ask(server, name, (padded, {}))
 
     labels = len(inputs["text"])
     np.testing.assert_allclose(long["probs"][:labels], short["probs"], atol=1e-5)
@@ -266,13 +287,13 @@ def test_labels_that_only_pad_a_request_count_for_nothing(both_server: ServerPro
     assert not long["logits_per_image"][labels:].any()
 
 
-def test_error_of_a_request_names_the_step_and_fails_alone(both_server: ServerProcess) -> None:
+def test_error_of_a_request_names_the_step_and_fails_alone(server: ServerProcess) -> None:
     name = "zero-shot-image-classification"
     (inputs, _), *_ = [wire.CALLS[name](sample) for sample in checkpoints.sample_inputs(name)]
     broken = {**inputs, "image": wire.texts("no picture")}
     with ThreadPoolExecutor(2) as pool:
-        failed = pool.submit(ask, both_server, name, (broken, {}))
-        answered = pool.submit(ask, both_server, name, (inputs, {}))
+        failed = pool.submit(ask, server, name, (broken, {}))
+        answered = pool.submit(ask, server, name, (inputs, {}))
         with pytest.raises(Exception, match=f"step '{name}_image_preprocess': cannot decode the image"):
             failed.result()
         assert answered.result()["probs"].sum() == pytest.approx(1, abs=1e-4)
