@@ -502,3 +502,19 @@ def test_states_go_from_one_request_of_a_sequence_to_the_next(
         await harness.model.close()
 
     run(work())
+
+
+def test_iterative_sequences_with_direct_have_no_places_of_their_own_in_a_batch() -> None:
+    async def work() -> None:
+        harness = SequenceHarness(sequences(msgspec.structs.replace(DIRECT, iterative_sequence=True)))
+        first = harness.ask(1, 1, START)
+        await settle()
+        second = harness.ask(10, 2, START)  # with places, a null request would stand where sequence 1 has its own
+        await harness.release()
+        await first
+        assert harness.values() == [[1], [10]]
+        await harness.release()
+        await second
+        await harness.model.close()
+
+    run(work())
