@@ -48,6 +48,10 @@ UNHEALTHY = "Stub process 'm_0_0' is not healthy."
             "Expected a list in the execute return, found type '<class 'tuple'>'.",
         ),
         (
+            "answer = (each for each in [pb_utils.InferenceResponse([])])",
+            "Expected a list in the execute return, found type '<class 'generator'>'.",
+        ),
+        (
             "answer = [3]",
             "Expected an 'InferenceResponse' object in the execute function return list, found type '<class 'int'>'.",
         ),
