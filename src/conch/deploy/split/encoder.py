@@ -21,19 +21,25 @@ _VISION = ("vision_model", "git.image_encoder")
 
 
 def encoder_part(
-    model: Any, inputs: Sequence[TensorSpec], samples: Sequence[Mapping[str, np.ndarray]], *, parts: bool
+    model: Any,
+    inputs: Sequence[TensorSpec],
+    samples: Sequence[Mapping[str, np.ndarray]],
+    *,
+    parts: bool,
+    arguments: Sequence[str] = (),
 ) -> CorePart | str:
     """The encoder from `inputs`, of a fixed size, to its states; or why there is none to export.
 
     Args:
         parts: tensors are [batch, parts, ..].
+        arguments: what the encoder calls its inputs, if not as they are called here.
     """
     name = encoder_name(model)
     if name is None:
         return f"no encoder runs on an engine: {type(model).__name__} has none"
     names = [spec.name for spec in inputs]
     encoder = model.get_submodule(name) if name else model.get_encoder()
-    module: torch.nn.Module = Fields(Keyword(encoder, names, {"return_dict": True}), ["last_hidden_state"])
+    module: torch.nn.Module = Fields(Keyword(encoder, arguments or names, {"return_dict": True}), ["last_hidden_state"])
     fed = [{name: sample[name] for name in names} for sample in samples]
     network = network_of(Parts(module) if parts else module, inputs, [STATES], fed)
     return core_part(network, "encoder", "the encoder")

@@ -53,15 +53,14 @@ def generation(subject: Subject) -> Split:
     )
     parts: tuple[Part, ...] = (preprocess, generate, postprocess)
     plain = Split(parts)
-    pixels = [spec for spec in inputs if spec.name == "pixel_values" and -1 not in spec.dims]
+    pixels = [spec for spec in inputs if len(spec.dims) == 3 and -1 not in spec.dims]
     if subject.plan.task.name != "document-question-answering" or not pixels:
         return plain
-    encoder = encoder_part(subject.model, pixels, samples, parts=False)
+    encoder = encoder_part(subject.model, pixels, samples, parts=False, arguments=("pixel_values",))
     if isinstance(encoder, str):
         return Split(parts, (encoder,))
-    generate = generate_part(
-        subject, (*preprocess.outputs, *encoder.outputs), (_GENERATED,), encoder_setting(subject.model, "pixel_values")
-    )
+    made = (*preprocess.outputs, *encoder.outputs)
+    generate = generate_part(subject, made, (_GENERATED,), encoder_setting(subject.model, "pixel_values"))
     return Split((preprocess, encoder, generate, postprocess), fallback=plain)
 
 

@@ -159,7 +159,10 @@ class TritonPythonModel:
     def read_documents(self, parts: list[Any], clients: list[Cancelled], forward: dict[str, Any]) -> list[Any]:
         """What the pipeline's forward makes of each page, one after the other: of it, what the postprocess reads."""
         made = [
-            self.pipe.forward(part, stopping_criteria=until_gone([cancelled]), **forward)
+            # The attentions that the pipeline asks for are not among what its postprocess reads.
+            self.pipe.forward(
+                {**part, "output_attentions": False}, stopping_criteria=until_gone([cancelled]), **forward
+            )
             for part, cancelled in zip(parts, clients, strict=True)
         ]
         return [{"sequences": output["sequences"]} for output in made]

@@ -29,11 +29,12 @@ class KnownStates:
     def remember(self, parts: Sequence[Any], states: Sequence[torch.Tensor]) -> None:
         """What the encoder made of each row of the main input of each part, in place of what was known before."""
         self.known = [
-            row
-            for part, made in zip(parts, states, strict=True)
-            if self.main in part
-            for row in zip(part[self.main], made, strict=True)
+            row for part, made in zip(parts, states, strict=True) for row in zip(self.rows(part), made, strict=True)
         ]
+
+    def rows(self, part: Any) -> Sequence[torch.Tensor]:
+        """The rows of what the encoder reads; pipelines of documents call it `inputs`."""
+        return part.get(self.main, part.get("inputs", ()))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         given = self.signature.bind(*args, **kwargs).arguments

@@ -94,6 +94,36 @@ def test_parts_around_generate_equal_the_whole_pipeline(
         assert_equal(after.ask(generated, parameters), whole.ask(each, parameters))
 
 
+@pytest.mark.slow
+def test_page_is_answered_from_the_states_that_an_engine_made(
+    deployed: Deployed,
+    checkpoint_of: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = "document-question-answering.donut"
+    whole, tensors = deployed(name), {"inputs": "TYPE_FP32 3 -1 -1", "decoder_input_ids": "TYPE_INT64 -1"}
+    taken = tensors_of(whole.config.input)
+    checkpoint = checkpoint_of(name)
+    before = part("pipeline_preprocess.py", whole, checkpoint, tmp_path, inputs=taken, outputs={**tensors, **CONTEXT})
+    read = {**tensors, **CONTEXT, "encoder_hidden_states": "TYPE_FP32 -1 -1"}
+    core = part("generate.py", whole, checkpoint, tmp_path, inputs=read, outputs=GENERATED, weights=True)
+    page = {"question": text_rows(["What is the total?"]), "image": file_rows(encoded(samples.image(64, 48)))}
+    made, known = before.ask(page), core.model.encoder
+    with torch.inference_mode():
+        states = known.own(torch.from_numpy(made["inputs"])).last_hidden_state.numpy()
+
+    def unused(*_: Any, **__: Any) -> None:
+        raise AssertionError("the encoder ran again")
+
+    monkeypatch.setattr(known, "own", unused)
+    told = core.ask({**made, "encoder_hidden_states": states})
+    plain = part(
+        "generate.py", whole, checkpoint, tmp_path, inputs={**tensors, **CONTEXT}, outputs=GENERATED, weights=True
+    )
+    assert told["generated"].tolist() == plain.ask(made)["generated"].tolist()
+
+
 def cut_inputs() -> Inputs:
     return {"image": file_rows(encoded(samples.image(64, 48))), "text": text_rows(["a cat", "two birds"])}
 

@@ -20,11 +20,7 @@ from tests.unit.deploy.templates.part import load_part, settings_of, tensors_of,
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(300),
-    pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 TOKENS = {"input_ids": "TYPE_INT64 -1", "attention_mask": "TYPE_INT64 -1"}
 STATES = {"encoder_hidden_states": "TYPE_FP32 -1 -1"}
