@@ -126,11 +126,10 @@ def video_file(data: bytes) -> Iterator[str]:
 
 def one_audio(row: dict[str, Any], sampling_rate: int) -> np.ndarray:
     """Mono samples at the model's rate, of an encoded file (`audio` BYTES [1]) or of samples and `sampling_rate`."""
-    import soundfile
-    import soxr
-
     audio = row["audio"]
     if isinstance(audio, bytes) or audio.dtype == object:
+        import soundfile
+
         data = file_bytes(audio if isinstance(audio, bytes) else audio.reshape(-1)[0])
         try:
             samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
@@ -143,4 +142,8 @@ def one_audio(row: dict[str, Any], sampling_rate: int) -> np.ndarray:
         rate = int(row["sampling_rate"].reshape(-1)[0]) if "sampling_rate" in row else sampling_rate
     if not samples.size or rate <= 0:
         raise ValueError(f"the audio is empty or its rate is wrong: {samples.size} samples at {rate} Hz")
-    return np.asarray(soxr.resample(samples, rate, sampling_rate) if rate != sampling_rate else samples, np.float32)
+    if rate != sampling_rate:
+        import soxr
+
+        samples = soxr.resample(samples, rate, sampling_rate)
+    return np.asarray(samples, np.float32)

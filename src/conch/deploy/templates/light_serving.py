@@ -79,6 +79,8 @@ class Settings:
         self.output_types = {output["name"]: output["data_type"] for output in config["output"]}
         self.parameter_kinds = dict(item.split(":") for item in self.values.get("request_parameters", "").split())
         self.defaults = json.loads(self.values.get("default_parameters", "{}"))
+        # Another part, which runs at the same time, reads the parameters and refuses those that are wrong.
+        self.reads_parameters = self.values.get("reads_parameters") != "false"
         # Outputs that a network would not tell from their padding: rows of one request need equal sizes.
         self.unpadded = frozenset(self.values.get("unpadded", "").split())
         self.fill: dict[str, Any] = {}
@@ -91,6 +93,8 @@ class Settings:
 
     def parameters(self, request: Any) -> dict[str, Any]:
         """The parameters of one request over the model's defaults; text is parsed as the parameter's kind."""
+        if not self.reads_parameters:
+            return {}
         sent = json.loads(request.parameters() or "{}")
         unknown = sorted(sent.keys() - self.parameter_kinds.keys())
         if unknown:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,15 @@ def test_sound_that_is_none_fails_alone(tmp_path: Path) -> None:
     outcomes = part.execute([part.request(good), part.request({"audio": file_rows(b"RIFF")})])
     assert isinstance(outcomes[0], dict)
     assert "cannot decode the audio: expected WAV" in str(outcomes[1])
+
+
+def test_sound_of_the_model_s_rate_needs_no_resampling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "soxr", None)  # not installed
+    part = audio_part(tmp_path, transformers.Wav2Vec2FeatureExtractor(), "input_values", "-1")
+    rates = (samples.RATE, 2 * samples.RATE)
+    own, other = ({"audio": file_rows(file_of(samples.waveform(0.3, rate), rate))} for rate in rates)
+    assert len(part.ask(own)["input_values"][0]) == int(0.3 * samples.RATE)
+    assert "soxr" in str(part.execute([part.request(other)])[0])
 
 
 @pytest.mark.parametrize(

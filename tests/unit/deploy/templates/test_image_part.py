@@ -48,7 +48,7 @@ PROCESSORS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def image_part(directory: Path, processor: Any) -> LocalModel:
+def image_part(directory: Path, processor: Any, **others: str) -> LocalModel:
     settings, contents = light_image_processor(processor)
     height, width = pixel_dims((settings, contents))[1:]
     outputs = {
@@ -57,7 +57,7 @@ def image_part(directory: Path, processor: Any) -> LocalModel:
         "image_size": "TYPE_INT64 2",
         "activation": "TYPE_INT32 1",
     }
-    values = {"task": "image-classification", "request_parameters": "top_k:int function_to_apply:str"}
+    values = {"task": "image-classification", "request_parameters": "top_k:int function_to_apply:str", **others}
     return load_part(directory, "process_image.py", {"image": "TYPE_STRING 1"}, outputs, values, contents)
 
 
@@ -135,6 +135,14 @@ def test_broken_image_fails_alone(tmp_path: Path) -> None:
     outcomes = part.execute([part.request(each) for each in (good, bad, good)])
     assert "cannot decode the image: expected JPEG" in str(outcomes[1])
     assert isinstance(outcomes[0], dict) and isinstance(outcomes[2], dict)
+
+
+def test_part_whose_neighbour_reads_the_parameters_refuses_none(tmp_path: Path) -> None:
+    image = {"image": file_rows(encoded(samples.image(40, 30)))}
+    part = image_part(tmp_path, transformers.ViTImageProcessorPil())
+    assert "unknown request parameters" in str(part.execute([part.request(image, {"nonsense": 1})])[0])
+    part = image_part(tmp_path, transformers.ViTImageProcessorPil(), reads_parameters="false")
+    assert part.ask(image, {"nonsense": 1})["pixel_values"].shape == (1, 3, 224, 224)
 
 
 @pytest.mark.parametrize(
