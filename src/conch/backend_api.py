@@ -224,6 +224,13 @@ class ResponseSink(Protocol):
         """One response, or None where nothing but the end is said. Ignored after the final one."""
         ...
 
+    def when_taken(self, count: int, callback: Callable[[int], None]) -> None:
+        """Call back once at least so many responses are taken by those they go to, with how many are.
+
+        At once where nobody counts them. A model whose request has a `response_window` keeps to it this way.
+        """
+        ...
+
     @property
     def trace(self) -> RequestTrace | None:
         """The trace of the request, whose parts are the requests that its model sends for it; None without one."""

@@ -61,6 +61,8 @@ class InferRequest(msgspec.Struct, frozen=True):
         empty_final: whether the client of a stream wants to hear of the end of a decoupled model's responses also
             where nothing but the end is left to say.
         trace: what it leaves behind on its way; None when it is not traced.
+        response_window: how many of its responses may be waiting to be taken before the model that sends them has to
+            wait itself; 0 for any number.
         form: requests of one form have equal names, datatypes, shapes and sizes of inputs, none of them BYTES, and
             equal requested outputs, so that what was found out about one holds for all. None where that is not known.
     """
@@ -78,6 +80,7 @@ class InferRequest(msgspec.Struct, frozen=True):
     empty_final: bool = False
     trace: RequestTrace | None = None
     form: Form | None = None
+    response_window: int = 0
 
     def input(self, name: str) -> Tensor | None:
         """The input of that name, or None."""

@@ -22,6 +22,7 @@ from conch.core.ensemble_branches import BranchPlan, branch_plans
 from conch.core.ensemble_sources import Source
 from conch.core.ensemble_steps import FindModel, StepRequests, sequence_parameters, sum_of
 from conch.core.queue import Pending, RequestFuture
+from conch.core.response_flow import ResponseFlow
 from conch.core.scheduling import Respond
 from conch.core.stats import ModelStats
 from conch.core.step_gate import StepGate
@@ -39,16 +40,29 @@ class _Branch:
         tensors: the ensemble's tensors that exist so far, under its own names.
         waits_for: step -> how many of the steps before it have not answered yet.
         makers: how many of the steps that make the ensemble's outputs have not answered yet.
+        flow: where the response that began it counts as taken, once its first steps have started.
+        to_start: how many of those have not.
     """
 
-    __slots__ = ("makers", "plan", "run", "tensors", "waits_for")
+    __slots__ = ("flow", "makers", "plan", "run", "tensors", "to_start", "waits_for")
 
-    def __init__(self, run: _Run, plan: BranchPlan, tensors: dict[str, Tensor]) -> None:
+    def __init__(self, run: _Run, plan: BranchPlan, tensors: dict[str, Tensor], flow: ResponseFlow | None) -> None:
         self.run = run
         self.plan = plan
         self.tensors = tensors
         self.waits_for = dict(plan.waits_for)
         self.makers = plan.makers
+        self.flow = flow
+        self.to_start = len(plan.first)
+        if flow is not None and not self.to_start:
+            flow.take()
+
+    def started(self, number: int) -> None:
+        """A step of it does not wait for its turn any more."""
+        if self.flow is not None and number in self.plan.first:
+            self.to_start -= 1
+            if not self.to_start:
+                self.flow.take()
 
 
 class _StepRun:
@@ -131,6 +145,7 @@ class DecoupledEnsembleScheduler:
         limit = scheduling.max_inflight_requests if scheduling is not None else 0
         self._steps = scheduling.step if scheduling is not None else ()
         self._gate: StepGate[_Branch] | None = StepGate(limit, self._graph.feeds) if limit else None
+        self._windows = _response_windows(self._graph, self._decoupled, limit)
         self._admission_planned = False
         self._branch_plans: dict[tuple[str, ...], Mapping[Source, BranchPlan]] = {}
         self._runs: set[_Run] = set()
@@ -161,7 +176,7 @@ class DecoupledEnsembleScheduler:
         run = _Run(pending, self._graph.plan(pending.request.outputs), self._clock.monotonic_ns())
         self._runs.add(run)
         pending.future.on_cancel = partial(self._on_cancel, run)
-        self._go_on(run, self._begin(run, None, {tensor.name: tensor for tensor in pending.request.inputs}))
+        self._go_on(run, self._begin(run, None, {tensor.name: tensor for tensor in pending.request.inputs}, None))
         if run.error is not None:
             raise run.error
         run.accepted = True
@@ -179,13 +194,15 @@ class DecoupledEnsembleScheduler:
         for run in list(self._runs):
             self._fail(run, UnavailableError("Server is stopping, the request was not executed"))
 
-    def _begin(self, run: _Run, source: Source, tensors: dict[str, Tensor]) -> Iterable[tuple[_Branch, int]]:
+    def _begin(
+        self, run: _Run, source: Source, tensors: dict[str, Tensor], flow: ResponseFlow | None
+    ) -> Iterable[tuple[_Branch, int]]:
         """Begin a branch; its first steps."""
         plans = self._branch_plans.get(run.plan.outputs)
         if plans is None:
             plans = branch_plans(self._steps, self._decoupled, run.plan)
             self._branch_plans[run.plan.outputs] = plans
-        branch = _Branch(run, plans[source], tensors)
+        branch = _Branch(run, plans[source], tensors, flow)
         if branch.plan.answers and not branch.makers:
             self._make_response(branch)
         return [(branch, number) for number in branch.plan.first]
@@ -205,8 +222,10 @@ class DecoupledEnsembleScheduler:
     def _start_step(self, branch: _Branch, number: int) -> Iterable[tuple[_Branch, int]]:
         """Send a step's request; the steps that can start now, if it was answered at once."""
         run = branch.run
+        branch.started(number)
+        window = self._windows.get(number, 0)
         try:
-            future = self._requests.send(run.pending.request, branch.tensors, number)
+            future = self._requests.send(run.pending.request, branch.tensors, number, window)
         except ConchError as error:
             self._leave(number)
             self._fail(run, self._requests.named(self._graph.steps[number], error))
@@ -215,6 +234,8 @@ class DecoupledEnsembleScheduler:
         run.running.add(step_run)
         if future.done():
             return self._take_last(step_run)
+        if window:
+            future.flow = ResponseFlow()
         if number in self._decoupled:
             future.on_response = partial(self._on_response, step_run)
         future.on_settled = partial(self._on_settled, step_run)
@@ -277,7 +298,7 @@ class DecoupledEnsembleScheduler:
             if tensor is not None:
                 tensors[tensor_name] = tensor
         if number in self._decoupled:
-            return self._begin(step_run.branch.run, number, tensors)
+            return self._begin(step_run.branch.run, number, tensors, step_run.future.flow)
         branch = step_run.branch
         branch.tensors.update(tensors)
         if branch.plan.answers and number in branch.plan.makes:
@@ -351,6 +372,8 @@ class DecoupledEnsembleScheduler:
         for step_run in run.running:
             if not step_run.future.cancel():
                 step_run.future.exception()  # it ended in this very turn, and nobody will ask how
+            if step_run.future.flow is not None:
+                step_run.future.flow.end()
             self._leave(step_run.number)
         run.running.clear()
         self._runs.remove(run)
@@ -362,3 +385,18 @@ class DecoupledEnsembleScheduler:
     def _tell(future: RequestFuture) -> None:
         if future.on_settled is not None:
             future.on_settled(future)
+
+
+def _response_windows(graph: EnsembleGraph, decoupled: Collection[int], limit: int) -> Mapping[int, int]:
+    """How many responses each decoupled step may be ahead of the steps it feeds.
+
+    A model that is the model of another step, too, is not held up: it might wait for itself.
+    """
+    if not limit:
+        return {}
+    models = [step.model_name for step in graph.steps]
+    return {
+        number: limit
+        for number in decoupled
+        if graph.feeds[number] and models.count(graph.steps[number].model_name) == 1
+    }

@@ -73,12 +73,15 @@ class StepRequests:
         except ConchError:
             return False
 
-    def send(self, request: InferRequest, tensors: Mapping[str, Tensor], number: int) -> RequestFuture:
+    def send(
+        self, request: InferRequest, tensors: Mapping[str, Tensor], number: int, response_window: int = 0
+    ) -> RequestFuture:
         """Ask the model of a step.
 
         Args:
             request: the request to the ensemble.
             tensors: the ensemble's tensors there are, under its own names.
+            response_window: see `InferRequest`.
 
         Raises:
             ConchError: there is no such model, or it does not take the request.
@@ -110,6 +113,7 @@ class StepRequests:
                 request.priority,
                 request.timeout_us,
                 trace=None if request.trace is None else request.trace.part(),
+                response_window=response_window,
             )
         )
 

@@ -10,6 +10,7 @@ from typing import Protocol
 from conch.backend_api import Output
 from conch.config.padding import Lengths
 from conch.config.schema import DynamicBatching, QueuePolicy
+from conch.core.response_flow import ResponseFlow
 from conch.errors import ConchError, RejectedError
 from conch.inference import InferRequest, InferResponse, request_prefix
 from conch.trace import RequestTrace
@@ -25,12 +26,14 @@ class RequestFuture(asyncio.Future[InferResponse]):
         on_settled: a wire's; called once when the scheduler has settled the request. Must not raise.
         on_response: a wire's; called with each response of a decoupled model before the last one, which settles the
             future. An error here is one of the responses, more may follow. Must not raise.
+        flow: where who takes the responses counts them.
         compute: what its execution took, for ensembles to add up: input, infer and output time in ns.
     """
 
     on_cancel: Callable[[], None]
     on_settled: Callable[[asyncio.Future[InferResponse]], object] | None = None
     on_response: Callable[[InferResponse | ConchError], object] | None = None
+    flow: ResponseFlow | None = None
     compute: tuple[int, int, int] = (0, 0, 0)
 
     def cancel(self, msg: object = None) -> bool:
@@ -141,6 +144,14 @@ class Pending:
     def send(self, outcome: Output | ConchError | None, final: bool) -> None:
         """See `conch.backend_api.ResponseSink`."""
         self.taker.on_response(self, outcome, final)
+
+    def when_taken(self, count: int, callback: Callable[[int], None]) -> None:
+        """See `conch.backend_api.ResponseSink`."""
+        flow = self.future.flow
+        if flow is None or self.future.done():
+            callback(count)
+        else:
+            flow.when_taken(count, callback)
 
     @property
     def trace(self) -> RequestTrace | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from conch.core.queue import Pending, RequestFuture
 from conch.core.scheduler import Scheduler
@@ -100,6 +101,13 @@ class Sent(Pending):
         self.uncounted = entry is None
         if entry is not None:
             self.arrived_ns = entry.pending.enqueued_ns
+
+    def when_taken(self, count: int, callback: Callable[[int], None]) -> None:
+        """See `conch.backend_api.ResponseSink`."""
+        if self.entry is None:
+            callback(count)
+        else:
+            self.entry.pending.when_taken(count, callback)
 
     @property
     def cancelled(self) -> bool:

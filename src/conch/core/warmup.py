@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -148,6 +148,10 @@ class _Sink:
             self.errors.append(outcome)
         if final and not self.ended.done():
             self.ended.set_result(None)
+
+    def when_taken(self, count: int, callback: Callable[[int], None]) -> None:
+        """See `conch.backend_api.ResponseSink`: all are taken as they come."""
+        callback(count)
 
     @property
     def cancelled(self) -> bool:

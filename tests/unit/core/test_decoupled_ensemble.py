@@ -337,6 +337,49 @@ def test_no_more_responses_than_the_limit_are_at_the_next_step() -> None:
     run(work())
 
 
+def test_a_decoupled_step_is_told_how_far_its_responses_got() -> None:
+    async def work() -> None:
+        config = make_ensemble(step("many", {"X": "X"}, {"Y": "part"}), step("one", {"X": "part"}, {"Y": "Y"}), limit=2)
+        first, many, one = pipe(config, "many", "one")
+        stream = Stream(first)
+        assert many.requests[0].response_window == 2
+        flow, told = many.futures[0].flow, list[int]()
+        assert flow is not None
+        many.respond(b"a---", b"b---", b"c---", b"d---")
+        flow.when_taken(2, told.append)
+        flow.when_taken(3, told.append)
+        assert told == [2]
+        one.answer(number=0)
+        await settle()
+        assert told == [2, 3]
+        flow.when_taken(4, told.append)
+        stream.future.cancel()
+        assert told == [2, 3, 4]
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        FIRST,
+        make_ensemble(step("one", {"X": "X"}, {"Y": "part"}), step("many", {"X": "part"}, {"Y": "Y"}), limit=2),
+        make_ensemble(step("many", {"X": "X"}, {"Y": "part"}), step("many", {"X": "part"}, {"Y": "Y"}), limit=2),
+    ],
+    ids=["no limit", "nothing comes after it", "it would wait for itself"],
+)
+def test_other_decoupled_steps_answer_as_fast_as_they_can(config: ModelConfig) -> None:
+    async def work() -> None:
+        first, many, one = pipe(config, "many", "one")
+        Stream(first)
+        if one.requests:
+            one.answer()
+        assert [request.response_window for request in many.requests] == [0]
+        assert many.futures[0].flow is None
+
+    run(work())
+
+
 def test_what_is_held_when_the_request_ends_is_forgotten() -> None:
     async def work() -> None:
         config = make_ensemble(step("many", {"X": "X"}, {"Y": "part"}), step("one", {"X": "part"}, {"Y": "Y"}), limit=1)

@@ -79,6 +79,7 @@ class PythonInstance:
             protocol.EXECUTION_FAILED: self._on_execution_failed,
             protocol.CANCELLED: self._on_cancelled_query,
             protocol.TRACE_CONTEXT: self._on_context_query,
+            protocol.TAKEN: self._on_taken_query,
         }
         nested = None
         if self._spec.models is not None:
@@ -116,7 +117,8 @@ class PythonInstance:
         encoded, large = encode_requests(requests, self._memory)
         place = None if large is None else (large.segment.offset, len(large.segment))
         released, loans = self._memory.outputs.take_released(), self._memory.loans.take_new()
-        message = (protocol.EXECUTE, encoded, place, released, number, loans)
+        windows = tuple([request.response_window for request in requests]) if self._spec.config.decoupled else ()
+        message = (protocol.EXECUTE, encoded, place, released, number, loans, windows)
         on_answer = partial(self._finish, result, len(requests), place, started_ns)
         limit_s = self._timeouts.execute_s
         if large is not None:
@@ -229,6 +231,10 @@ class PythonInstance:
     def _on_cancelled_query(self, call: int, number: int, position: int) -> None:
         assert self._process is not None
         self._process.calls.answer(call, self._replies.is_cancelled(number, position))
+
+    def _on_taken_query(self, call: int, number: int, position: int, count: int) -> None:
+        assert self._process is not None
+        self._replies.when_taken(number, position, count, partial(self._process.calls.answer, call))
 
     def _on_context_query(self, call: int, number: int, position: int) -> None:
         assert self._process is not None

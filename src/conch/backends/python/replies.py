@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from conch.backend_api import Output, ResponseSink, Unanswered
 from conch.errors import ConchError
@@ -50,6 +50,14 @@ class Replies:
         """Whether a client gave its request up; also True for a request that is over."""
         sink = self._find(number, position)
         return sink is None or sink.cancelled
+
+    def when_taken(self, number: int, position: int, count: int, callback: Callable[[int], None]) -> None:
+        """See `ResponseSink.when_taken`; at once for a request that is over."""
+        sink = self._find(number, position)
+        if sink is None:
+            callback(count)
+        else:
+            sink.when_taken(count, callback)
 
     def trace(self, number: int, position: int) -> RequestTrace | None:
         """The trace of a request that is not over yet."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from conch.backend_api import Output, Unanswered
 from conch.backends.python.instance import PythonInstance
+from conch.core.response_flow import ResponseFlow
 from conch.errors import BackendError, ConchError, InstanceDiedError
 from conch.inference import InferRequest
 from conch.tensor import DataType, Tensor
@@ -39,6 +41,13 @@ class Sink:
         self.cancelled = False
         self.trace: RequestTrace | None = None
         self.final = asyncio.get_running_loop().create_future()
+        self.flow: ResponseFlow | None = None
+
+    def when_taken(self, count: int, callback: Callable[[int], None]) -> None:
+        if self.flow is None:
+            callback(count)
+        else:
+            self.flow.when_taken(count, callback)
 
     def send(self, outcome: Output | ConchError | None, final: bool) -> None:
         if isinstance(outcome, Output):
@@ -96,6 +105,25 @@ def test_a_decoupled_model_sends_any_number_of_responses_and_errors_after_execut
             assert isinstance(sink.received[100], BackendError)
             assert sink.received[100].message == "no"
             assert sink.received[101:] == ["last"]
+
+    run(body())
+
+
+def test_a_model_waits_for_those_who_take_its_responses(workshop: Workshop) -> None:
+    async def body() -> None:
+        async with workshop.instance(EVALUATE, EVALUATE_CONFIG + DECOUPLED) as instance:
+            sink = Sink()
+            sink.flow = flow = ResponseFlow()
+            statements = "for number in range(9): sender.send(said(str(number)))\nsender.send(flags=FINAL)"
+            executed = asyncio.ensure_future(instance.execute_into([code(statements, response_window=3)], [sink]))
+            for taken in range(3):
+                await until(lambda taken=taken: len(sink.received) == 3 + taken and flow._waiting)
+                flow.take()
+            await until(lambda: len(sink.received) == 6)
+            flow.end()
+            await executed
+            await sink.final
+            assert sink.received == [*map(str, range(9)), "end"]
 
     run(body())
 

@@ -51,12 +51,12 @@ class Executor:
         Raises:
             BaseException: whatever the model raised.
         """
-        _, wire_requests, place, released, number, loans = message
+        _, wire_requests, place, released, number, loans, windows = message
         self._forwarded = []
         self._memory.pool.release(released)
         if place is not None:
             self._map_inputs(place)
-        execution = Execution(number, self._decoupled, self._memory)
+        execution = Execution(number, self._decoupled, self._memory, windows)
         try:
             if loans:
                 wire_requests = _with_loans(wire_requests, self._memory.borrower.take(loans))

@@ -16,7 +16,8 @@ Requests of the parent (first item) and their answers:
     (IMPORT,)                           -> (OK, None)
     (COMPLETE, config JSON)             -> (OK, completed config JSON, or None where the model completes nothing)
     (INITIALIZE, args, output names, decoupled) -> (OK, whether the model has `is_ready`)
-    (EXECUTE, requests, input segment or None, released output segments, number of the execution or -1, loans)
+    (EXECUTE, requests, input segment or None, released output segments, number of the execution or -1, loans,
+     of a decoupled model the requests' windows)
                                         -> (OK, responses, inputs kept, retired output segments, start ns, end ns,
                                             returned loans)
     (FINALIZE,)                         -> (OK, None)
@@ -27,6 +28,7 @@ Requests of the parent (first item) and their answers:
               model answers by itself; not if the execution has no number) or RESCHEDULED
     tensor    (name, datatype, shape, data)
     data      bytes, or (segment, size of segment, start, length) in shared memory, or (number of a loan, start, length)
+    window    how many responses to the request the model may be ahead of those who take them; 0 for any number
     loan      (number, file, segment, size of segment): lent to the child (see `loans`) until it returns the number
 """
 
@@ -59,9 +61,13 @@ LOG, METRIC_ADD, METRIC_SET, METRIC_OBSERVE, RESPONSE, EXECUTION_FAILED, GIVE_UP
 #:     (INFER, number, request, model name, model version, decoupled, released input segments, returned loans, execution
 #:              and position of the request that it is traced as a part of, or None)
 #:     (TRACE_CONTEXT, number, execution, position)
+#:     (TAKEN, number, execution, position, count): answered once so many responses to the request are taken, with how
+#:              many are
 #:     (LOAD_MODEL, number, name, config or None, files), (UNLOAD_MODEL, number, name, unload dependents)
 #:     (MODEL_READY, number, name, version)
-METRIC_DECLARE, METRIC_VALUE, CANCELLED, INFER, LOAD_MODEL, UNLOAD_MODEL, MODEL_READY, TRACE_CONTEXT = range(16, 24)
+METRIC_DECLARE, METRIC_VALUE, CANCELLED, INFER, LOAD_MODEL, UNLOAD_MODEL, MODEL_READY, TRACE_CONTEXT, TAKEN = range(
+    16, 25
+)
 
 #: In place of a number: (RELEASED, output segments the parent looks at no more).
 RELEASED = 0

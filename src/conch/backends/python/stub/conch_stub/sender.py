@@ -10,7 +10,7 @@ from .calls import server
 from .child_memory import ChildMemory
 from .errors import TritonModelException, describe, format_traceback
 from .outgoing import Outgoing
-from .protocol import CANCELLED, EXECUTION_FAILED, RESPONSE
+from .protocol import CANCELLED, EXECUTION_FAILED, RESPONSE, TAKEN
 
 #: TRITONSERVER_RESPONSE_COMPLETE_FINAL.
 FINAL = 1
@@ -25,14 +25,16 @@ class Execution:
         memory: where large outputs go.
         senders: those of its requests, until it has ended.
         reschedules: whether any of its requests is to be executed again.
+        windows: of each request, how many responses the model may be ahead of those who take them; () for any number.
     """
 
-    __slots__ = ("decoupled", "memory", "number", "reschedules", "senders")
+    __slots__ = ("decoupled", "memory", "number", "reschedules", "senders", "windows")
 
-    def __init__(self, number: int, decoupled: bool, memory: ChildMemory) -> None:
+    def __init__(self, number: int, decoupled: bool, memory: ChildMemory, windows: tuple[int, ...]) -> None:
         self.number = number
         self.decoupled = decoupled
         self.memory = memory
+        self.windows = windows
         self.reschedules = False
         self.senders: list[InferenceResponseSender] | None = []
 
@@ -44,7 +46,7 @@ class Execution:
 class InferenceResponseSender:
     """Answers one request, for as long as the model likes. Got from `InferenceRequest.get_response_sender`."""
 
-    __slots__ = ("_closed", "_execution", "_lock", "_position", "_sent", "_wanted")
+    __slots__ = ("_closed", "_execution", "_lock", "_position", "_sent", "_taken", "_wanted", "_window")
 
     def __init__(self, execution: Execution, position: int, wanted: Any) -> None:
         if execution.senders is not None:
@@ -54,10 +56,14 @@ class InferenceResponseSender:
         self._wanted = wanted
         self._closed = False
         self._sent = 0
+        self._taken = 0
+        self._window = execution.windows[position] if execution.windows else 0
         self._lock = threading.Lock()
 
     def send(self, response: Any = None, flags: int = 0) -> None:
         """Send a response; with TRITONSERVER_RESPONSE_COMPLETE_FINAL, the last one (or only the word that it was).
+
+        In an ensemble with `max_inflight_requests` it waits while the steps after the model are behind.
 
         Raises:
             TritonModelException: the last one was sent already, or the flags do not fit.
@@ -75,11 +81,18 @@ class InferenceResponseSender:
         encoded = None if response is None else self._encoded(response)
         with self._lock:
             self._check(response is not None)
+            if self._window and response is not None:
+                self._wait_for_room()
             self._closed = bool(flags)
             self._sent += response is not None
             execution = self._execution
             returned = execution.memory.borrower.take_returned()
             server().tell(RESPONSE, execution.number, self._position, self._closed, encoded, returned)
+
+    def _wait_for_room(self) -> None:
+        while self._sent - self._taken >= self._window:
+            count = self._sent - self._window + 1
+            self._taken = server().ask(TAKEN, self._execution.number, self._position, count)
 
     def is_cancelled(self) -> bool:
         """Whether the client gave the request up (asks the server)."""
