@@ -86,6 +86,20 @@ def test_tensors_come_and_go_over_dlpack(server: tritonserver.Server) -> None:
         output.to_device("gpu:0")
 
 
+def test_memory_of_the_program_is_sent_and_answered_in(server: tritonserver.Server) -> None:
+    given, taken = ARRAY.copy(), np.zeros(24, np.uint8)
+
+    class Mine(tritonserver.MemoryAllocator):
+        def allocate(self, *asked: object) -> tritonserver.MemoryBuffer:
+            return tritonserver.MemoryBuffer.from_dlpack(taken)
+
+    buffer = tritonserver.MemoryBuffer.from_dlpack(given)
+    tensor = tritonserver.Tensor(tritonserver.DataType.FP32, (2, 3), buffer)
+    (response,) = server.model("identity").infer(inputs={"INPUT0": tensor}, output_memory_allocator=Mine())
+    assert response.outputs["OUTPUT0"].data_ptr == taken.ctypes.data
+    np.testing.assert_array_equal(taken.view(np.float32).reshape(2, 3), ARRAY)
+
+
 def test_texts_come_and_go_as_strings_or_bytes(server: tritonserver.Server) -> None:
     model = server.model("texts")
     tensor = tritonserver.Tensor.from_string_array(["a", "ü"])

@@ -9,6 +9,7 @@ from conch.errors import (
     InvalidArgumentError,
     NotFoundError,
     UnavailableError,
+    UnknownError,
     UnsupportedError,
 )
 from conch.errors import ConchError as TritonError
@@ -25,6 +26,7 @@ from conch.tritonserver.enums import (
     ModelTxnPropertyFlag,
     RateLimitMode,
 )
+from conch.tritonserver.memory import MemoryAllocator, MemoryBuffer
 from conch.tritonserver.metrics import Metric, MetricFamily
 from conch.tritonserver.model import Model
 from conch.tritonserver.options import Options, RateLimiterResource
@@ -44,6 +46,8 @@ __all__ = [
     "InternalError",
     "InvalidArgumentError",
     "LogFormat",
+    "MemoryAllocator",
+    "MemoryBuffer",
     "MemoryType",
     "Metric",
     "MetricFamily",
@@ -63,5 +67,6 @@ __all__ = [
     "Tensor",
     "TritonError",
     "UnavailableError",
+    "UnknownError",
     "UnsupportedError",
 ]

@@ -63,6 +63,7 @@ class MetricKind(enum.Enum):
 
     COUNTER = "counter"
     GAUGE = "gauge"
+    HISTOGRAM = "histogram"
 
 
 class MetricFormat(enum.IntEnum):

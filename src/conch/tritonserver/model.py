@@ -74,16 +74,16 @@ class Model:
             ConchError: it cannot be sent. What the server finds wrong is raised by the iterator.
         """
         request = inference_request or self.create_request(**fields)
-        answers = self._model.infer(request.for_conch(), raise_on_error=raise_on_error)
-        return ResponseIterator(self, answers, request.request_id)
+        answers = self._model.infer(request.for_conch(), raise_on_error=False)
+        return ResponseIterator(self, request, answers, raise_on_error)
 
     def async_infer(
         self, inference_request: InferenceRequest | None = None, raise_on_error: bool = True, **fields: Any
     ) -> AsyncResponseIterator:
         """As `infer`, for `async for` on the caller's event loop."""
         request = inference_request or self.create_request(**fields)
-        answers = self._model.async_infer(request.for_conch(), raise_on_error=raise_on_error)
-        return AsyncResponseIterator(self, answers, request.request_id)
+        answers = self._model.async_infer(request.for_conch(), raise_on_error=False)
+        return AsyncResponseIterator(self, request, answers, raise_on_error)
 
     def __repr__(self) -> str:
         return str({"name": self.name, "version": self.version, "state": self.state})

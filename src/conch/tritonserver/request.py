@@ -10,6 +10,7 @@ from conch.errors import UnsupportedError
 from conch.inference import Parameter
 from conch.inprocess import inference
 from conch.tritonserver.enums import MemoryType
+from conch.tritonserver.memory import MemoryAllocator
 from conch.tritonserver.tensor import DeviceOrMemoryType, Tensor
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class InferenceRequest:
     Attributes:
         inputs: input name -> tensor, or what can become one: an array, anything with `__dlpack__`, a list.
         output_memory_type: where outputs shall lie; the CPU only.
-        output_memory_allocator: not offered, as outputs are not copied.
+        output_memory_allocator: gives the memory that outputs are copied to; None leaves them where they are.
         response_queue: not offered; iterate over the responses.
     """
 
@@ -36,7 +37,7 @@ class InferenceRequest:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     output_memory_type: DeviceOrMemoryType | None = None
-    output_memory_allocator: Any = None
+    output_memory_allocator: MemoryAllocator | None = None
     response_queue: Any = None
 
     def for_conch(self) -> inference.InferenceRequest:
@@ -48,9 +49,8 @@ class InferenceRequest:
         wanted = self.output_memory_type
         if wanted not in (None, "cpu", MemoryType.CPU, (MemoryType.CPU, 0)):
             raise UnsupportedError(f"outputs are in host memory, not in {wanted!r}")
-        for name in ("output_memory_allocator", "response_queue"):
-            if getattr(self, name) is not None:
-                raise UnsupportedError(f"'{name}' of a request is not offered")
+        if self.response_queue is not None:
+            raise UnsupportedError("'response_queue' of a request is not offered; iterate over the responses")
         return inference.InferenceRequest(
             inputs={key: value.core if isinstance(value, Tensor) else value for key, value in self.inputs.items()},
             request_id=self.request_id or "",

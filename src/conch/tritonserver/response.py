@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 from conch.errors import ConchError
 from conch.inference import Parameter
 from conch.inprocess import inference
+from conch.tensor import Tensor as CoreTensor
+from conch.tritonserver.memory import placed
 from conch.tritonserver.tensor import Tensor
 
 if TYPE_CHECKING:
     from conch.tritonserver.model import Model
+    from conch.tritonserver.request import InferenceRequest
 
 
 @dataclass
@@ -34,51 +37,70 @@ class InferenceResponse:
     final: bool = False
 
 
-class _Progress:
-    """Makes the responses of one request; says when the end was not told by the last of them."""
+class _Responses:
+    """What both iterators do: the responses of one request, and the end where no response told it.
 
-    def __init__(self, model: Model, request_id: str | None) -> None:
+    Args:
+        raise_on_error: raise a response's error instead of handing the response over.
+    """
+
+    def __init__(self, model: Model, request: InferenceRequest, raise_on_error: bool) -> None:
         self._model = model
-        self._request_id = request_id
-        self.final = False
+        self._request_id = request.request_id
+        self._allocator = request.output_memory_allocator
+        self._raise_on_error = raise_on_error
+        self._over = False
 
-    def response(self, answer: inference.InferenceResponse) -> InferenceResponse:
-        self.final = answer.final
+    def of(self, answer: inference.InferenceResponse | None) -> InferenceResponse | None:
+        """The response that an answer makes, None standing for the end of the answers; None when all was said.
+
+        Raises:
+            ConchError: the answer is an error, or its outputs cannot be where they should.
+        """
+        if answer is None:
+            if self._over:
+                return None
+            self._over = True
+            return InferenceResponse(self._model, self._request_id, final=True)
+        self._over = answer.final
+        if answer.error is not None and self._raise_on_error:
+            raise answer.error
         return InferenceResponse(
             self._model.of_version(answer.model_version),
             answer.request_id,
             answer.parameters,
-            {tensor.name: Tensor(tensor) for tensor in answer.tensors},
+            {tensor.name: self._output(tensor) for tensor in answer.tensors},
             answer.error,
             final=answer.final,
         )
 
-    def end(self) -> InferenceResponse:
-        """The response that says nothing but the end."""
-        self.final = True
-        return InferenceResponse(self._model, self._request_id, final=True)
+    def _output(self, tensor: CoreTensor) -> Tensor:
+        if self._allocator is None:
+            return Tensor.of_core(tensor)
+        return Tensor(tensor.datatype, tensor.shape, placed(tensor.data, self._allocator, tensor.name))
 
 
 class ResponseIterator:
-    """The responses to one request as they come; the last one is `final`."""
+    """The responses to one request as they come; the last one is `final`.
 
-    def __init__(self, model: Model, answers: inference.ResponseIterator, request_id: str | None) -> None:
+    Args:
+        answers: iterates without raising errors of responses.
+    """
+
+    def __init__(
+        self, model: Model, request: InferenceRequest, answers: inference.ResponseIterator, raise_on_error: bool
+    ) -> None:
         self._answers = answers
-        self._progress = _Progress(model, request_id)
+        self._responses = _Responses(model, request, raise_on_error)
 
     def __iter__(self) -> ResponseIterator:
         return self
 
     def __next__(self) -> InferenceResponse:
-        try:
-            return self._progress.response(next(self._answers))
-        except StopIteration:
-            if self._progress.final:
-                raise
-            return self._progress.end()
-        except ConchError:
-            self._progress.final = True
-            raise
+        response = self._responses.of(next(self._answers, None))
+        if response is None:
+            raise StopIteration
+        return response
 
     def cancel(self) -> None:
         """Give the request up."""
@@ -88,23 +110,20 @@ class ResponseIterator:
 class AsyncResponseIterator:
     """As `ResponseIterator`, for `async for`."""
 
-    def __init__(self, model: Model, answers: inference.AsyncResponseIterator, request_id: str | None) -> None:
+    def __init__(
+        self, model: Model, request: InferenceRequest, answers: inference.AsyncResponseIterator, raise_on_error: bool
+    ) -> None:
         self._answers = answers
-        self._progress = _Progress(model, request_id)
+        self._responses = _Responses(model, request, raise_on_error)
 
     def __aiter__(self) -> AsyncResponseIterator:
         return self
 
     async def __anext__(self) -> InferenceResponse:
-        try:
-            return self._progress.response(await anext(self._answers))
-        except StopAsyncIteration:
-            if self._progress.final:
-                raise
-            return self._progress.end()
-        except ConchError:
-            self._progress.final = True
-            raise
+        response = self._responses.of(await anext(self._answers, None))
+        if response is None:
+            raise StopAsyncIteration
+        return response
 
     def cancel(self) -> None:
         """Give the request up."""

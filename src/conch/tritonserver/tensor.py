@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from conch.inprocess.tensors import datatype_of, to_array
 from conch.tensor import DataType
 from conch.tensor import Tensor as CoreTensor
 from conch.tritonserver.enums import DLDeviceType, MemoryType
+from conch.tritonserver.memory import MemoryBuffer
 
 #: A device as the API names it: "cpu", "gpu:0", a memory type, or one of these or of DLPack's with a number.
 DeviceOrMemoryType = str | MemoryType | tuple[MemoryType | DLDeviceType, int]
@@ -19,12 +21,32 @@ DeviceOrMemoryType = str | MemoryType | tuple[MemoryType | DLDeviceType, int]
 class Tensor:
     """A tensor in memory of the host.
 
+    Args:
+        memory_buffer: its elements, in the wire's form for BYTES; kept with the tensor, not copied.
+
     Attributes:
-        core: the tensor itself.
+        core: the tensor as conch has it.
+
+    Raises:
+        InvalidArgumentError: the memory does not hold that shape.
+        UnsupportedError: it is not memory of the host.
     """
 
-    def __init__(self, core: CoreTensor) -> None:
+    def __init__(self, data_type: DataType, shape: Sequence[int], memory_buffer: MemoryBuffer) -> None:
+        core = CoreTensor("", data_type, tuple(shape), memory_buffer.view())
+        wanted = core.element_count * data_type.item_bytes
+        if data_type is not DataType.BYTES and wanted != core.byte_size:
+            raise InvalidArgumentError(
+                f"{data_type.value} of shape {list(shape)} has {wanted} bytes, the memory {core.byte_size}"
+            )
         self.core = core
+
+    @classmethod
+    def of_core(cls, core: CoreTensor) -> Tensor:
+        """The tensor of conch's in the form of this API."""
+        tensor = cls.__new__(cls)
+        tensor.core = core
+        return tensor
 
     @classmethod
     def from_dlpack(cls, obj: Any) -> Tensor:
@@ -56,7 +78,7 @@ class Tensor:
     def _of(cls, value: Any) -> Tensor:
         try:
             array = to_array(value)
-            return cls(CoreTensor.from_numpy("", array, datatype_of(array.dtype)))
+            return cls.of_core(CoreTensor.from_numpy("", array, datatype_of(array.dtype)))
         except (TypeError, ValueError, BufferError) as error:
             raise InvalidArgumentError(f"{type(value).__name__} cannot be a tensor: {error}") from error
 
@@ -74,6 +96,16 @@ class Tensor:
     def size(self) -> int:
         """Bytes; those of the wire's form for BYTES."""
         return self.core.byte_size
+
+    @property
+    def memory_buffer(self) -> MemoryBuffer:
+        """The memory that its elements lie in; those of responses are not to be written."""
+        return MemoryBuffer.of_bytes(self.core.data)
+
+    @property
+    def data_ptr(self) -> int:
+        """The address of its elements."""
+        return self.memory_buffer.data_ptr
 
     @property
     def memory_type(self) -> MemoryType:
