@@ -162,6 +162,9 @@ ON_PURPOSE: dict[tuple[str, str], Purpose] = {
         "conch refuses a negative time-out; Triton takes it as one of some hundred thousand years",
         r"(code|details|messages)\b.*",
     ),
+    ("faults", "text with a NUL"): Purpose(
+        "a NUL is a character of an id or a parameter like others; Triton's texts end there", r"body\.(id|outputs).*"
+    ),
     **{
         ("faults", f"load with a path of the machine{over}"): Purpose(
             "conch refuses the path of a file that does not begin in the model's directory; Triton puts it below that",

@@ -15,7 +15,8 @@ from tests.compat.scenarios import GROUPS
 from tests.docs.markdown import ROOT, prose
 
 COMPATIBILITY = ROOT / "docs" / "compatibility.md"
-PYTHON_BACKEND = ROOT / "docs" / "reference" / "python_backend.md"
+REFERENCE = ROOT / "docs" / "reference"
+PAGES = (COMPATIBILITY, *(REFERENCE / f"{name}.md" for name in ("http", "grpc", "python_backend", "backends")))
 SHOWN_BY = "shown by"
 
 #: A test is named `file.py::test`, a recorded scenario `group: scenario`.
@@ -61,14 +62,14 @@ def deaths() -> set[tuple[str, str]]:
     }
 
 
-ROWS = [(page, row) for page in (COMPATIBILITY, PYTHON_BACKEND) for row in rows(page)]
+ROWS = [(page, row) for page in PAGES for row in rows(page)]
 
 
 def test_every_table_of_differences_says_what_shows_them() -> None:
     headers = [line for line in prose(COMPATIBILITY).splitlines() if line.startswith("| what ")]
     assert len(headers) >= 7
     assert [line for line in headers if not line.endswith(f"| {SHOWN_BY} |")] == []
-    assert {page for page, _ in ROWS} == {COMPATIBILITY, PYTHON_BACKEND}
+    assert {page for page, _ in ROWS} == set(PAGES)
 
 
 @pytest.mark.parametrize(("page", "row"), ROWS, ids=[next(iter(row.values()))[:60] for _, row in ROWS])

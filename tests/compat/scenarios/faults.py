@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ..messages import GrpcRequest, HttpRequest, Scenario
-from .build import base64_text, fp32, get, infer, post, rpc, scenarios, tensor
+from .build import base64_text, fp32, get, infer, infer_binary, int32, post, rpc, scenarios, tensor
 
 #: One character more than Triton takes; as many characters, but two bytes more.
 LONG_IDS = {"an_id_too_long": "x" * 129, "an_id_of_too_many_bytes": "ä" * 65}
@@ -105,6 +105,13 @@ FAULTS: list[Scenario] = scenarios(
         for what, value in values.items()
     },
     timeout_is_a_negative_number_over_gRPC=told_over_grpc(timeout={"int64_param": "-1"}),
+    text_with_a_NUL=infer(
+        "params",
+        {"id": "a\0b", "inputs": [tensor("INPUT0", "INT32", [1], [1])], "parameters": {"text": "a\0b"}},
+    ),
+    size_and_shape_are_wrong=infer_binary(
+        "params", {"inputs": [tensor("INPUT0", "INT32", [2, 2], binary_data_size=4)]}, int32([1])
+    ),
     good_parameters_over_gRPC=told_over_grpc(timeout={"int64_param": "5000000"}, a={"double_param": 1.5}),
     **{f"load_with_a_path_{name}": with_file(path) for name, path in PATHS.items() if name != "of_a_directory"},
     load_with_a_path_of_a_directory=load(

@@ -64,6 +64,12 @@ def test_outputs_stand_beside_model_and_id_in_order(served: Served) -> None:
     assert list(answer.json) == ["OUTPUT0", "OUTPUT1", "id", "model_name", "model_version"]
 
 
+def test_an_answer_has_a_length_and_is_in_one_piece(served: Served) -> None:
+    answer = generate(served, "one_string", {"INPUT0": "hi"})
+    assert answer.headers["content-length"] == str(len(answer.body))
+    assert "transfer-encoding" not in answer.headers
+
+
 def test_one_response_is_one_event(served: Served) -> None:
     answer = generate(served, "one_string", {"INPUT0": "hi"}, "_stream")
     assert (answer.status, answer.headers["content-type"]) == (200, _EVENTS)
