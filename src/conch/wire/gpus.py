@@ -13,6 +13,7 @@ import msgspec
 
 _log = logging.getLogger(__name__)
 
+#: Where the driver lists its GPUs.
 _DRIVER = Path("/proc/driver/nvidia/gpus")
 
 
@@ -93,17 +94,17 @@ class Gpus:
 
 def open_gpus(environment: Mapping[str, str]) -> Gpus | None:
     """The GPUs of this machine; None where there is no driver, or no package to ask it with (then the log says so)."""
+    if not _DRIVER.is_dir():  # the import alone takes a moment
+        return None
     nvml = _nvml()
     if nvml is None:
-        if _DRIVER.is_dir():
-            _log.info("metrics of GPUs need the package nvidia-ml-py: pip install 'conch[gpu]'")
+        _log.info("metrics of GPUs need the package nvidia-ml-py: pip install 'conch[gpu]'")
         return None
     try:
         nvml.nvmlInit()
         gpus = Gpus(nvml, environment.get("CUDA_VISIBLE_DEVICES"))
     except nvml.NVMLError as error:
-        if _DRIVER.is_dir():
-            _log.warning("no metrics of GPUs: the driver says '%s'", error)
+        _log.warning("no metrics of GPUs: the driver says '%s'", error)
         return None
     return gpus if len(gpus) else None
 

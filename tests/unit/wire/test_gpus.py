@@ -68,6 +68,13 @@ def test_opening_initialises_the_driver_and_minds_the_environment(
     assert open_gpus({"CUDA_VISIBLE_DEVICES": ""}) is None
 
 
+def test_without_a_driver_nothing_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    nvml = FakeNvml(*_ALL)
+    with_driver(monkeypatch, tmp_path / "none", nvml)
+    assert open_gpus({}) is None
+    assert nvml.initialised == 0
+
+
 def test_a_missing_package_is_told_where_there_is_a_driver(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -83,9 +90,14 @@ def test_a_missing_package_is_told_where_there_is_a_driver(
 def test_a_driver_that_refuses_is_told_and_no_reason_not_to_start(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with_driver(monkeypatch, tmp_path / "none", FakeNvml(refused=("nvmlInit",)))
-    assert open_gpus({}) is None
-    assert caplog.text == ""
     with_driver(monkeypatch, tmp_path, FakeNvml(refused=("nvmlInit",)))
     assert open_gpus({}) is None
     assert "the driver says 'Not Supported'" in caplog.text
+
+
+def test_the_driver_of_these_tests_has_the_form_of_the_package() -> None:
+    pynvml = pytest.importorskip("pynvml")
+    asked = [name for name in vars(FakeNvml) if name.startswith("nvml")]
+    assert asked
+    assert [name for name in asked if not callable(getattr(pynvml, name, None))] == []
+    assert issubclass(pynvml.NVMLError, Exception)
