@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from conch.deploy.split.parts import CannotSplit, DoesNotApply, Split
+from conch.deploy.split.parts import CannotSplit, DoesNotApply, PythonPart, Split
 from conch.deploy.split.subject import Subject
 
 Splitter = Callable[[Subject], Split]
@@ -86,12 +86,22 @@ def split(subject: Subject) -> Split:
         splitter: Splitter = getattr(importlib.import_module(f"conch.deploy.split.{module}"), function)
         try:
             found: Split = padded.with_exact_padding(splitter(subject))
-            return msgspec.structs.replace(found, notes=(*found.notes, *notes))
+            return msgspec.structs.replace(found, notes=(*found.notes, *notes, *_heavy(found)))
         except CannotSplit as error:
             reasons[str(error)] = None
             if not isinstance(error, DoesNotApply):
                 notes[f"parts that need no transformers are not possible: {error}"] = None
     raise CannotSplit("; ".join(reasons) or _WHOLE[plan.task.name])
+
+
+def _heavy(found: Split) -> tuple[str, ...]:
+    """What to know of the parts around the network that keep the pipeline's own steps."""
+    own = ("pipeline_preprocess.py", "pipeline_postprocess.py")
+    heavy = [part.suffix for part in found.parts if isinstance(part, PythonPart) and part.template in own]
+    if not heavy:
+        return ()
+    these = "its process imports" if len(heavy) == 1 else "their processes import"
+    return (f"{' and '.join(heavy)}: the pipeline's own steps; {these} torch and transformers (some 400 MB each)",)
 
 
 def not_followed(network: Any) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from conch.deploy.split.parts import CannotSplit
+from conch.deploy.split import splitters
+from conch.deploy.split.parts import CannotSplit, PythonPart, Split
 from conch.deploy.split.splitters import not_followed, split
 
 torch = pytest.importorskip("torch")
@@ -34,3 +35,25 @@ def test_network_that_no_exporter_follows_is_refused_with_the_reason(kind: str, 
 def test_nothing_is_known_against_other_networks() -> None:
     assert not not_followed(network("Linear", "BertModel"))
     assert not not_followed(object())
+
+
+@pytest.mark.parametrize(
+    ("templates", "note"),
+    [
+        (("tokenize_text.py", "classify.py"), ""),
+        (("tokenize_text.py", "pipeline_postprocess.py"), "part1: the pipeline's own steps; its process imports torch"),
+        (("pipeline_preprocess.py", "pipeline_postprocess.py"), "part0 and part1: the pipeline's own steps; their "),
+    ],
+)
+def test_parts_that_import_transformers_are_named(
+    templates: tuple[str, ...], note: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = tuple(
+        PythonPart(suffix=f"part{number}", stage="", summary="", template=template, inputs=(), outputs=())
+        for number, template in enumerate(templates)
+    )
+    monkeypatch.setitem(splitters._SPLITTERS, "seeing", ("generic:whole_pipeline",))
+    monkeypatch.setattr("conch.deploy.split.generic.whole_pipeline", lambda subject: Split(parts))
+    plan = SimpleNamespace(max_batch_size=8, task=SimpleNamespace(name="seeing"))
+    subject: Any = SimpleNamespace(plan=plan, model=network("Linear"))
+    assert [text[: len(note)] for text in split(subject).notes] == [note] * bool(note)
