@@ -17,7 +17,7 @@ from conch.config.schema import ModelConfig
 from conch.core.cache import CachedResponse, ModelCache
 from conch.core.cache_key import CacheKeys
 from conch.core.clock import Clock
-from conch.core.queue import Pending, RequestFuture
+from conch.core.queue import Pending, RequestFuture, nothing
 from conch.core.scheduling import Scheduling
 from conch.core.stats import ModelStats
 from conch.errors import BackendError, CancelledError, ConchError, FailureReason
@@ -268,16 +268,12 @@ class CachedScheduler:
     def _ended(self, waiter: _Waiter) -> None:
         # Breaks the cycle of references through the future, which would keep the request's tensors until the garbage
         # collector comes by. A settled future does not call it any more.
-        waiter.future.on_cancel = _nothing
+        waiter.future.on_cancel = nothing
         waiter.flight = None
         self._unsettled -= 1
         if not self._unsettled and self._drained is not None:
             self._drained.set_result(None)
             self._drained = None
-
-
-def _nothing() -> None:
-    """What a settled future has to do when it is cancelled."""
 
 
 def _flight_key(waiter: _Waiter, key: bytes) -> FlightKey:

@@ -21,7 +21,7 @@ from conch.core.ensemble import EnsembleGraph, Plan
 from conch.core.ensemble_branches import BranchPlan, branch_plans
 from conch.core.ensemble_sources import Source
 from conch.core.ensemble_steps import FindModel, StepRequests, sequence_parameters, sum_of
-from conch.core.queue import Pending, RequestFuture
+from conch.core.queue import Pending, RequestFuture, nothing
 from conch.core.response_flow import ResponseFlow
 from conch.core.scheduling import Respond
 from conch.core.stats import ModelStats
@@ -277,6 +277,7 @@ class DecoupledEnsembleScheduler:
         """A step has answered for the last time; the steps that can start now."""
         run, number, future = step_run.branch.run, step_run.number, step_run.future
         run.running.remove(step_run)
+        future.on_settled = future.on_response = None
         self._leave(number)
         error = CancelledError("request was cancelled") if future.cancelled() else future.exception()
         if error is not None:
@@ -369,7 +370,9 @@ class DecoupledEnsembleScheduler:
     def _end(self, run: _Run) -> None:
         """Take a request off the books and give up the steps that still run for it."""
         run.over = True
+        run.pending.future.on_cancel = nothing
         for step_run in run.running:
+            step_run.future.on_settled = step_run.future.on_response = None
             if not step_run.future.cancel():
                 step_run.future.exception()  # it ended in this very turn, and nobody will ask how
             if step_run.future.flow is not None:

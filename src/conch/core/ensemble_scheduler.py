@@ -16,7 +16,7 @@ from conch.config.schema import ModelConfig
 from conch.core.clock import Clock
 from conch.core.ensemble import EnsembleGraph, Plan
 from conch.core.ensemble_steps import FindModel, StepRequests, sequence_parameters, sum_of
-from conch.core.queue import Pending, RequestFuture
+from conch.core.queue import Pending, RequestFuture, nothing
 from conch.core.scheduling import Respond
 from conch.core.stats import ModelStats
 from conch.core.step_gate import StepGate
@@ -251,6 +251,7 @@ class EnsembleScheduler:
             self._leave(number)
         run.running.clear()
         future = run.pending.future
+        future.on_cancel = nothing
         if not future.done() and (run.accepted or isinstance(outcome, InferResponse)):
             if isinstance(outcome, InferResponse):
                 future.set_result(outcome)

@@ -16,6 +16,10 @@ from conch.inference import InferRequest, InferResponse, request_prefix
 from conch.trace import RequestTrace
 
 
+def nothing() -> None:
+    """What a settled future has to do when it is cancelled. A hook that stays keeps its request: cycles live long."""
+
+
 class RequestFuture(asyncio.Future[InferResponse]):
     """The future of one request; tells its scheduler when the client gives up.
 

@@ -19,7 +19,7 @@ from conch.config.complete import SEQUENCE_IDLE_US
 from conch.config.schema import DirectSequences, DynamicBatching, ModelConfig, OldestSequences, SequenceBatching
 from conch.core.batch_hold import NO_HOLDS, BatchHold, Holds
 from conch.core.clock import Clock, Timer
-from conch.core.queue import Pending, RequestFuture
+from conch.core.queue import Pending, RequestFuture, nothing
 from conch.core.scheduler import Scheduler
 from conch.core.scheduling import Respond
 from conch.core.sequence import Backlog, DirectPolicy, SequenceTable, plan_direct_batch
@@ -418,7 +418,7 @@ class SequenceScheduler:
             self._ended(entry.pending.future)
 
     def _ended(self, future: RequestFuture) -> None:
-        future.on_cancel = _nothing
+        future.on_cancel = nothing
         self._unsettled -= 1
         if not self._unsettled and self._drained is not None:
             self._drained.set_result(None)
@@ -473,7 +473,3 @@ def _lane_config(config: ModelConfig, strategy: DirectSequences | OldestSequence
             preserve_ordering=strategy.preserve_ordering,
         )
     return msgspec.structs.replace(config, dynamic_batching=batching, parameters={})
-
-
-def _nothing() -> None:
-    """What a settled future has to do when it is cancelled."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
+import numpy as np
 import pytest
 
 from conch.config.schema import ModelConfig
@@ -378,6 +381,31 @@ def test_other_decoupled_steps_answer_as_fast_as_they_can(config: ModelConfig) -
         assert many.futures[0].flow is None
 
     run(work())
+
+
+def test_tensors_go_with_their_branch() -> None:
+    async def work() -> None:
+        first, many, one = pipe(FIRST, "many", "one")
+        stream = Stream(first)
+        array = np.zeros(4, np.uint8)
+        alive = weakref.ref(array)
+        respond = many.futures[0].on_response
+        assert respond is not None
+        respond(InferResponse("many", "1", "", (Tensor("Y", DataType.FP32, (1, 1), array.data),)))
+        del array
+        assert alive() is not None
+        one.answer()
+        one.requests.clear()
+        one.futures.clear()
+        assert alive() is None
+        many.finish()
+        assert stream.last == "end"
+
+    gc.disable()
+    try:
+        run(work())
+    finally:
+        gc.enable()
 
 
 def test_what_is_held_when_the_request_ends_is_forgotten() -> None:

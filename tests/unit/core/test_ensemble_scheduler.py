@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 from typing import Any
 
+import numpy as np
 import pytest
 
 from conch.config.schema import ModelConfig
@@ -463,3 +466,27 @@ def test_many_held_requests_that_are_refused_all_end() -> None:
         assert all(isinstance(error_of(future), InvalidArgumentError) for future in futures[1:])
 
     run(work())
+
+
+def test_tensors_go_with_their_request() -> None:
+    async def work() -> None:
+        steps = [FakeStep(model_config(name)) for name in ("first", "second", "third")]
+        array = np.zeros(4, np.uint8)
+        alive = weakref.ref(array)
+        future = Pipe(CHAIN, *steps).infer(InferRequest("pipe", "", (Tensor("X", DataType.FP32, (1, 1), array.data),)))
+        del array
+        for each in steps:
+            each.answer()
+        assert len(future.result().outputs) == 1
+        assert alive() is not None
+        del future
+        for each in steps:
+            each.requests.clear()
+            each.futures.clear()
+        assert alive() is None
+
+    gc.disable()
+    try:
+        run(work())
+    finally:
+        gc.enable()

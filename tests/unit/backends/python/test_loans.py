@@ -16,6 +16,7 @@ from conch.backend_api import OnAnswer, Output
 from conch.backends.python.instance import PythonInstance
 from conch.backends.python.loans import Loans, OutputArena
 from conch.backends.python.stub.conch_stub import loans as borrowing
+from conch.backends.python.stub.conch_stub import memory
 from conch.backends.python.stub.conch_stub.loans import Borrower
 from conch.backends.python.stub.conch_stub.memory import PAGE_BYTES, Segment, create_file
 from conch.errors import ConchError
@@ -407,3 +408,15 @@ def test_a_file_goes_when_its_owner_is_gone_and_nobody_looks_at_it() -> None:
             assert loans.lend(written(other, 0, 3)) is not None
             borrower.take(loans.take_new())
             assert list(borrower._files) == [other.number]
+
+
+def test_a_pool_keeps_a_bounded_number_of_bytes_that_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "MAX_FREE_BYTES", 2 * memory.MIN_SEGMENT_BYTES)
+    file = create_file("test")
+    pool = memory.SegmentPool(memory.SegmentFile(file))
+    offsets = tuple(pool.take(100).offset for _ in range(4))
+    pool.release(offsets)
+    assert pool.retire() == offsets[:2]
+    assert pool.retire() == ()
+    assert pool.take(100).offset in offsets[2:]
+    os.close(file)

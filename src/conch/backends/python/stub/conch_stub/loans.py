@@ -44,9 +44,11 @@ class _Mapping(mmap.mmap):
 
     Attributes:
         key: the file, and the segment's offset in it.
+        address: where it lies.
     """
 
     key: tuple[int, int]
+    address: int
 
 
 class Loan(np.ndarray):
@@ -164,9 +166,10 @@ class Borrower:
         else:
             mapping = _Mapping(self._descriptor(file), size, flags=mmap.MAP_PRIVATE, offset=offset, **UNTRACKED)
             mapping.key = file, offset
+            mapping.address = _address(mapping)
         loan = Loan((size,), np.uint8, mapping)
         loan.number = number
-        loan.address = loan.__array_interface__["data"][0]
+        loan.address = mapping.address
         self._lent[number] = weakref.ref(loan, partial(self._end, number)), mapping
         return loan
 
@@ -179,7 +182,7 @@ class Borrower:
             number = self._ended.pop()
             _, mapping = self._lent.pop(number)
             self._returned.append(number)
-            if self._pages.unwritten(_address(mapping), len(mapping)):
+            if self._pages.unwritten(mapping.address, len(mapping)):
                 self._idle.setdefault(mapping.key, []).append(mapping)
                 self._idle_count += 1
         while self._idle_count > _MAX_IDLE:
