@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
-from conch.core.api import ModelIndexEntry
+from conch.backend_api import Instance, InstanceSpec
+from conch.core.api import LogSettings, ModelIndexEntry, ServerMetadata
 from conch.core.cache import LocalCache
 from conch.core.catalog import Catalog
 from conch.core.lifecycle import Lifecycle
 from conch.core.loading import Loader, LoadOptions
+from conch.core.log_settings import LogControl
 from conch.core.metrics import CustomMetrics
+from conch.core.server import InferenceServer
 from conch.errors import BackendError, ConchError, InternalError, InvalidArgumentError, NotFoundError, UnavailableError
 from conch.testing import EchoBackend, FakeClock, ModelRepositoryBuilder, SlowBackend
 from conch.testing.clock import settle
@@ -164,6 +167,50 @@ def test_a_failed_reload_leaves_the_old_version_serving(tmp_path: Path) -> None:
         assert case.index() == [("echo", "1", "READY")]
 
     play(tmp_path, work)
+
+
+class FailsTwice(EchoBackend):
+    """Loads at the third try."""
+
+    tries = 0
+
+    async def load(self, spec: InstanceSpec) -> Instance:
+        self.tries += 1
+        if self.tries < 3:
+            raise BackendError(f"try {self.tries}")
+        return await super().load(spec)
+
+
+@pytest.mark.parametrize("retry_count", [0, 1, 2])
+def test_a_load_that_fails_is_tried_again_as_often_as_was_asked_for(tmp_path: Path, retry_count: int) -> None:
+    async def work(case: Case) -> None:
+        loader = Loader(lambda name: case.backend, LoadOptions(retry_count=retry_count), CustomMetrics(), case.clock)
+        case.lifecycle = Lifecycle([case.root], loader, case.clock)
+        if retry_count < 2:
+            with pytest.raises(InvalidArgumentError, match=f"try {retry_count + 1}"):
+                await case.lifecycle.load("echo")
+            return
+        await case.lifecycle.load("echo")
+        assert (await case.lifecycle.find("echo", "").infer(make_request())).model_version == "1"
+
+    play(tmp_path, work, FailsTwice())
+
+
+def test_models_that_keep_a_stop_waiting_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def work(case: Case) -> None:
+        await case.lifecycle.load("echo")
+        answer = case.lifecycle.find("echo", "").infer(make_request())
+        await settle()
+        logs = LogControl(LogSettings("", True, True, True, 0, "default"))
+        server = InferenceServer(ServerMetadata("s", "1", ()), case.lifecycle, CustomMetrics(), logs)
+        stopping = asyncio.ensure_future(server.stop(0))
+        await settle()
+        case.backend.instances[0].release()
+        assert not await stopping
+        assert "Model 'echo' (version 1) has 1 in-flight inferences" in caplog.messages
+        await asyncio.gather(answer, return_exceptions=True)
+
+    play(tmp_path, work, SlowBackend())
 
 
 def test_a_failed_load_is_a_state_with_its_reason(tmp_path: Path) -> None:

@@ -31,7 +31,11 @@ def make_instance(backend: Any) -> Instance:
     return backend.instance_class(InstanceSpec(source, make_config(), "echo_0_0", "CPU", 0, CustomMetrics()))
 
 
-def test_a_sample_is_executed_as_one_batch_as_often_as_it_says(tmp_path: Path) -> None:
+def test_a_sample_is_executed_as_one_batch_as_often_as_it_says(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "conch")
+
     async def work() -> None:
         samples = read_samples(config_with(WarmUp("three", 3, 2, (ZEROS,))), tmp_path, 1)
         instance, stats = make_instance(EchoBackend), ModelStats()
@@ -39,6 +43,7 @@ def test_a_sample_is_executed_as_one_batch_as_often_as_it_says(tmp_path: Path) -
         assert [len(batch) for batch in instance.batches] == [3, 3]  # type: ignore[attr-defined]
         assert instance.batches[0][0].inputs[0].as_numpy().tolist() == [[0.0, 0.0]]  # type: ignore[attr-defined]
         assert (stats.inference_count, stats.execution_count) == (6, 2)
+        assert "echo_0_0 is running warmup sample 'three'" in caplog.messages
 
     run(work())
 

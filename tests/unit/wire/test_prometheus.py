@@ -34,11 +34,17 @@ class _Models:
 
 
 def page(
-    metrics: CustomMetrics, requests: int = 2, cache: LocalCache | None = None, gpus: Sequence[GpuReading] = ()
+    metrics: CustomMetrics,
+    requests: int = 2,
+    cache: LocalCache | None = None,
+    gpus: Sequence[GpuReading] = (),
+    **tags: str,
 ) -> list[str]:
     async def run() -> list[str]:
         model_cache = None if cache is None else ModelCache(cache, b"model")
-        harness = Harness(EchoBackend, make_config(batching=DynamicBatching()), cache=model_cache)
+        config = make_config(batching=DynamicBatching())
+        config.message.metric_tags.update(tags)
+        harness = Harness(EchoBackend, config, cache=model_cache)
         await asyncio.gather(*(harness.model.infer(make_request()) for _ in range(requests)))
         logs = LogControl(LogSettings("", True, True, True, 0, "default"))
         server = InferenceServer(ServerMetadata("s", "1", ()), _Models(harness), metrics, logs, cache=cache)  # type: ignore[arg-type]
@@ -57,6 +63,12 @@ def test_counters_have_tritons_names_and_labels() -> None:
     assert 'nv_inference_count{model="echo",version="1"} 2' in lines
     assert 'nv_inference_pending_request_count{model="echo",version="1"} 0' in lines
     assert any(line.startswith("nv_cpu_memory_total_bytes ") for line in lines)
+
+
+def test_metric_tags_of_the_configuration_are_labels_of_every_metric_of_the_model() -> None:
+    lines = [line for line in page(CustomMetrics(), team="vision") if 'model="echo"' in line]
+    assert 'nv_inference_request_success{model="echo",version="1",team="vision"} 2' in lines
+    assert [line for line in lines if 'team="vision"' not in line] == []
 
 
 def test_cached_requests_are_counted_apart_from_inferences() -> None:

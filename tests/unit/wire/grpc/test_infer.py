@@ -106,11 +106,15 @@ def test_matching_headers_are_forwarded_as_parameters(start: StartEndpoint) -> N
     assert endpoint.server.requests[0].parameters == {"my-key": "v 1"}
 
 
-def test_cancelled_call_gives_the_request_up(endpoint: Endpoint, channel: grpc.Channel) -> None:
+def test_cancelled_call_gives_the_request_up(
+    endpoint: Endpoint, channel: grpc.Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "conch")
     call = stub(channel).ModelInfer.future(infer_request("wait", request_id="a"))
     assert endpoint.server.arrived.acquire(timeout=30)
     call.cancel()
     assert endpoint.server.cancelled.wait(30)
+    assert any(text.startswith("Cancellation notification received for ") for text in caplog.messages)
 
 
 def test_deadline_gives_the_request_up(endpoint: Endpoint, channel: grpc.Channel) -> None:
