@@ -33,7 +33,6 @@ def changed(**fields: object) -> InferRequest:
         changed(outputs=(RequestedOutput("OUTPUT1"), RequestedOutput("OUTPUT0"))),
         changed(outputs=(RequestedOutput("OUTPUT0", classification=3), RequestedOutput("OUTPUT1"))),
     ],
-    ids=str,
 )
 def test_what_the_answer_does_not_depend_on_is_not_in_the_key(request_: InferRequest) -> None:
     assert KEYS.key(request_) == KEYS.key(REQUEST)
@@ -58,7 +57,6 @@ def test_what_the_answer_does_not_depend_on_is_not_in_the_key(request_: InferReq
         changed(flags=SEQUENCE_START),
         changed(flags=SEQUENCE_END),
     ],
-    ids=str,
 )
 def test_what_the_answer_may_depend_on_is_in_the_key(request_: InferRequest) -> None:
     assert KEYS.key(request_) != KEYS.key(REQUEST)

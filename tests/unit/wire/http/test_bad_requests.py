@@ -368,6 +368,7 @@ def test_an_unknown_content_coding_is_refused_with_those_known(served: Served, c
             f"request body is truncated gzip data: it ends after {len(_BODY)} decompressed bytes",
         ),
     ],
+    ids=["empty", "plain", "cut off"],
 )
 def test_a_body_that_is_not_what_its_coding_says_is_refused(served: Served, body: bytes, text: str) -> None:
     _assert_refused_and_still_serving(served, _INFER, body, {"Content-Encoding": "gzip"}, 400, text)
