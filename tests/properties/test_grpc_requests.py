@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as pb
 
 from conch.inference import Form, InferRequest
-from conch.wire.grpc.codec import RequestDecoder, UndecodableRequest
+from conch.wire.grpc.request_decoder import RequestDecoder, UndecodableRequest
 from conch.wire.shared_memory import SharedMemoryRegions
 
 

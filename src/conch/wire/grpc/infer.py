@@ -17,19 +17,18 @@ from conch.trace import RequestTrace
 from conch.wire.codec.classification import classify
 from conch.wire.codec.forwarding import header_pattern
 from conch.wire.grpc.calls import Parts, Pending
-from conch.wire.grpc.codec import (
-    FINAL_RESPONSE,
-    FURTHER_RESPONSE,
-    RequestDecoder,
-    ResponseEncoder,
-    UndecodableRequest,
-    encode_stream_error,
-    encode_stream_response,
-)
 from conch.wire.grpc.delays import Delays, late
 from conch.wire.grpc.dispatch import Method, StreamMethod, UnaryMethod
 from conch.wire.grpc.head import Metadata
 from conch.wire.grpc.methods import INFERENCE_SERVICE
+from conch.wire.grpc.request_decoder import RequestDecoder, UndecodableRequest
+from conch.wire.grpc.response_encoder import (
+    FINAL_RESPONSE,
+    FURTHER_RESPONSE,
+    ResponseEncoder,
+    encode_stream_error,
+    encode_stream_response,
+)
 from conch.wire.grpc.stream_call import StreamCall
 from conch.wire.grpc.streamed import StreamedAnswer
 from conch.wire.grpc.tensor_areas import output_areas

@@ -6,11 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tritonclient.grpc import service_pb2 as pb
 
-from conch.inference import InferRequest, InferResponse
-from conch.tensor import DataType, Tensor
-from conch.wire.grpc.codec import RequestDecoder, ResponseEncoder, UndecodableRequest
+from conch.inference import InferRequest
+from conch.wire.grpc.request_decoder import RequestDecoder, UndecodableRequest
 from conch.wire.shared_memory import Region, SharedMemoryRegions
 from tests.posix_memory import PREFIX, shared_object
 from tests.unit.wire.grpc.messages import infer_request
@@ -229,29 +227,3 @@ def test_headers_do_not_leak_into_later_requests() -> None:
     assert decoder.decode(message, {"key": "a"}).parameters == {"key": "a"}
     assert decoder.decode(message).parameters == {}
     assert decoder.decode(message, {"key": "b"}).parameters == {"key": "b"}
-
-
-def test_response_is_what_protobuf_would_write() -> None:
-    tensors = (
-        Tensor("A", DataType.INT64, (2, 0), b""),
-        Tensor("B", DataType.BYTES, (1,), b"\1\0\0\0x"),
-        Tensor("C", DataType.FP32, (-1 + 2, 300), memoryview(bytes(1200))),
-    )
-    parameters = {"i": 2, "b": True, "s": "x", "d": 0.5, "u": 2**63}
-    response = InferResponse("m", "3", "id", tensors, parameters)
-    written = pb.ModelInferResponse.FromString(b"".join(ResponseEncoder().encode(response)))
-    assert (written.model_name, written.model_version, written.id) == ("m", "3", "id")
-    assert [(o.name, o.datatype, tuple(o.shape)) for o in written.outputs] == [
-        ("A", "INT64", (2, 0)),
-        ("B", "BYTES", (1,)),
-        ("C", "FP32", (1, 300)),
-    ]
-    assert list(written.raw_output_contents) == [b"", b"\1\0\0\0x", bytes(1200)]
-    kinds = {name: value.WhichOneof("parameter_choice") for name, value in written.parameters.items()}
-    assert kinds == {
-        "i": "int64_param",
-        "b": "bool_param",
-        "s": "string_param",
-        "d": "double_param",
-        "u": "uint64_param",
-    }
