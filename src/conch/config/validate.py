@@ -34,6 +34,10 @@ BACKEND_BY_PLATFORM = {
 FRAMEWORK_BACKENDS = frozenset({"onnxruntime", "openvino", "pytorch"})
 
 
+#: The parameter that names a batching strategy of one's own.
+BATCH_STRATEGY = "TRITON_BATCH_STRATEGY_PATH"
+
+
 def validate(config: ModelConfig) -> None:
     """Check a complete configuration, and log one warning about the fields that have no effect.
 
@@ -165,6 +169,14 @@ def _delays(policy: ConfigPart) -> bool:
     return bool(policy.default_timeout_microseconds) and policy.timeout_action == pb.ModelQueuePolicy.DELAY
 
 
+def _batch_strategy(message: ModelConfigMessage) -> Iterator[str]:
+    if message.HasField("dynamic_batching") and BATCH_STRATEGY in message.parameters:
+        yield (
+            f"parameter '{BATCH_STRATEGY}' cannot be used for {message.name}: batching strategies are shared libraries "
+            "that conch does not load; without the parameter the dynamic batcher decides"
+        )
+
+
 def _instance_groups(message: ModelConfigMessage) -> Iterator[str]:
     for group in message.instance_group:
         kind = pb.ModelInstanceGroup.Kind.Name(group.kind)
@@ -223,6 +235,7 @@ _RULES: tuple[_Rule, ...] = (
     metric_problems,
     _warm_up,
     _instance_groups,
+    _batch_strategy,
     _refused_fields,
 )
 

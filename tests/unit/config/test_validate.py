@@ -128,6 +128,12 @@ BATCHING = "max_batch_size: 4 dynamic_batching { %s }"
             HEAD + 'model_repository_agents { agents { name: "checksum" } }',
             "'model_repository_agents' cannot be used for m: repository agents are not available",
         ),
+        (
+            HEAD + 'max_batch_size: 2 dynamic_batching { } '
+            'parameters { key: "TRITON_BATCH_STRATEGY_PATH" value { string_value: "/x.so" } }',
+            "parameter 'TRITON_BATCH_STRATEGY_PATH' cannot be used for m: batching strategies are shared libraries that "
+            "conch does not load; without the parameter the dynamic batcher decides",
+        ),
     ],
 )  # fmt: skip
 def test_broken_rule_is_the_only_violation_found(text: str, expected: str) -> None:

@@ -11,7 +11,7 @@ from conch.backend_api import Instance, InstanceSpec, ModelSource
 from conch.backends.python.environment import Launch, plan_launch
 from conch.backends.python.instance import PythonInstance
 from conch.backends.python.process import StubProcess
-from conch.backends.python.settings import read_timeouts
+from conch.backends.python.settings import check_parameters, read_timeouts
 from conch.backends.python.stub.conch_stub import protocol
 from conch.config import pbtxt
 from conch.config.complete import merge_auto_complete
@@ -60,6 +60,7 @@ class PythonBackend:
 
     async def load(self, spec: InstanceSpec) -> Instance:
         """Start a process (or take the one that completed the configuration) and initialize the model in it."""
+        check_parameters(spec.config)
         timeouts = read_timeouts(spec.source.settings, spec.config)
         launch = await plan_launch(spec.source, spec.config, self.runtime)
         instance = PythonInstance(spec, launch, timeouts)

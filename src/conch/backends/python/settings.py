@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from conch.config.schema import ModelConfig
-from conch.errors import InvalidArgumentError
+from conch.errors import InvalidArgumentError, UnsupportedError
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -44,6 +44,17 @@ def read_timeouts(settings: Mapping[str, str], config: ModelConfig) -> Timeouts:
         finalize_s=_seconds(settings, "finalize-timeout-seconds", defaults.finalize_s),
         readiness_s=_seconds(settings, "readiness-timeout-seconds", defaults.readiness_s),
     )
+
+
+def check_parameters(config: ModelConfig) -> None:
+    """Check the parameters of a model that Triton's backend reads, and that have nothing to decide here.
+
+    Raises:
+        UnsupportedError: FORCE_CPU_ONLY_INPUT_TENSORS is neither yes nor no.
+    """
+    force = config.parameters.get("FORCE_CPU_ONLY_INPUT_TENSORS", "yes")
+    if force not in ("yes", "no"):
+        raise UnsupportedError(f"Incorrect value for FORCE_CPU_ONLY_INPUT_TENSORS: '{force}'; expected yes or no")
 
 
 def _seconds(settings: Mapping[str, str], key: str, default: float) -> float:

@@ -194,6 +194,18 @@ def test_a_timeout_that_is_no_number_of_seconds_is_refused(workshop: Workshop, v
     assert text == expected
 
 
+def test_where_inputs_should_be_is_yes_or_no(workshop: Workshop) -> None:
+    parameter = 'parameters { key: "FORCE_CPU_ONLY_INPUT_TENSORS" value { string_value: "%s" } }'
+    text = workshop.load_error(IDENTITY, IDENTITY_CONFIG + parameter % "maybe")
+    assert text == "Incorrect value for FORCE_CPU_ONLY_INPUT_TENSORS: 'maybe'; expected yes or no"
+
+    async def body() -> None:
+        async with workshop.instance(config=IDENTITY_CONFIG + parameter % "no") as instance:
+            np.testing.assert_array_equal(arrays_of(await instance.execute([request(fp32(1, 2))]))[0], [[1, 2]])
+
+    run(body())
+
+
 @pytest.mark.parametrize("where", ["setting", "parameter"])
 def test_a_model_that_blocks_is_killed_after_the_execute_timeout_and_can_be_restarted(
     workshop: Workshop, where: str

@@ -219,6 +219,7 @@ def test_wrong_log_settings_are_refused(served: Served, body: Any, status: int, 
     [
         "/",
         "/nope",
+        "/v1/chat/completions",
         "/v2/",
         "/v2/health",
         "/v2/models",
