@@ -57,10 +57,10 @@ _WHOLE: Mapping[str, str] = {
 
 #: Why networks that hold a module of these classes are not exported: no exporter follows what they do.
 _NOT_FOLLOWED: Mapping[str, str] = {
-    "SuperGlueForKeypointMatching": "its keypoint detector takes the images of a batch one by one and finds another "
-    "number of points in each: that size depends on the data, those of an exported network on the sizes of its inputs",
-    "FunnelAttentionStructure": "how often it pools depends on the length of each text (a text of up to 4 tokens less "
-    "often than others): an exported network takes the way of the text it was exported with",
+    "SuperGlueForKeypointMatching": "its keypoint detector takes images one by one and finds another number of points "
+    "in each: sizes in an exported network follow from those of its inputs",
+    "FunnelAttentionStructure": "how often it pools depends on the length of each text: an exported network takes the "
+    "way of the text it was exported with",
 }
 
 #: Tasks whose softmax or sigmoid may also run after the network, in Python.
