@@ -131,8 +131,8 @@ BATCHING = "max_batch_size: 4 dynamic_batching { %s }"
         (
             HEAD + 'max_batch_size: 2 dynamic_batching { } '
             'parameters { key: "TRITON_BATCH_STRATEGY_PATH" value { string_value: "/x.so" } }',
-            "parameter 'TRITON_BATCH_STRATEGY_PATH' cannot be used for m: batching strategies are shared libraries that "
-            "conch does not load; without the parameter the dynamic batcher decides",
+            "parameter 'TRITON_BATCH_STRATEGY_PATH' cannot be used for m: batching strategies are shared libraries "
+            "that conch does not load; without the parameter the dynamic batcher decides",
         ),
     ],
 )  # fmt: skip
