@@ -316,10 +316,11 @@ def test_override_files_stay_in_the_models_directory(tmp_path: Path, paths: list
     play(tmp_path, work)
 
 
-def test_an_unknown_model_cannot_be_loaded(tmp_path: Path) -> None:
+def test_an_unknown_model_cannot_be_loaded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def work(case: Case) -> None:
         with pytest.raises(InternalError, match="failed to load 'nope', failed to poll from model repository"):
             await case.lifecycle.load("nope")
+        assert "failed to load 'nope': model not found in any model repository" in caplog.messages
 
     play(tmp_path, work)
 
