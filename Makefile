@@ -10,6 +10,8 @@ ONCE   ?=
 SLOW   ?= 1
 # Further arguments of coverage-table: --resume, --only NAME ..., --real DIR, --jobs N; of oracle-compare: examples
 ARGS   ?=
+# Processes that share the tests, each module in one of them; 0: none but pytest's own
+JOBS   ?= 0
 
 .PHONY: help run test check format bench oracle-compare coverage-table clean
 
@@ -19,8 +21,8 @@ help:  ## list the targets
 run: $(VENV)/.installed  ## deploy the demo model, start the server, send the first request (ONCE=1: stop after the answer)
 	$(BIN)/python examples/run_demo.py --model $(MODEL) $(if $(ONCE),--once)
 
-test: check  ## everything: style, types, layers and the whole test suite
-	$(BIN)/python -m pytest -q
+test: check  ## everything: style, types, layers and the whole test suite (JOBS=2: in two processes)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 check: $(VENV)/.installed  ## style, types and layers, without the tests
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gevent
 import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
@@ -311,7 +312,8 @@ def test_unloading_a_step_answers_the_ensemble_requests_under_way(tmp_path: Path
     ):
         notes = tmp_path / "notes"
         pending = client.async_infer("pipe", http_input(5, 7))
-        wait_until(lambda: executions(notes, "prepare") == 1)
+        # The client sends it while gevent waits.
+        wait_until(lambda: gevent.sleep(0.02) or executions(notes, "prepare") == 1)
         client.unload_model("finish")
         assert (
             "Request for unknown model: 'pipe' has no available versions"
