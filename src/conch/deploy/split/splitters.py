@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -106,7 +106,7 @@ def _heavy(found: Split) -> tuple[str, ...]:
 
 def not_followed(network: Any) -> str:
     """Why no exporter follows a network; "" if nothing is known against it."""
-    modules = getattr(network, "modules", tuple)()
+    modules: Iterable[Any] = getattr(network, "modules", tuple)()
     kinds = {type(module).__name__ for module in modules}
     return next((reason for kind, reason in _NOT_FOLLOWED.items() if kind in kinds), "")
 

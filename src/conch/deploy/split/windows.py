@@ -22,7 +22,7 @@ def follow_windows(network: nn.Module) -> int:
 
     Returns the tokens of the longest window, 0 for a network without.
     """
-    layers = [module for module in network.modules() if type(module).__name__ == _ATTENTION]
+    layers: list[Any] = [module for module in network.modules() if type(module).__name__ == _ATTENTION]
     for layer in layers:
         layer.forward = types.MethodType(_traced_otherwise, layer)
     return max((2 * layer.one_sided_attn_window_size for layer in layers), default=0)
@@ -75,7 +75,7 @@ def windowed_attention(
 
 def _heads(layer: Any, states: torch.Tensor) -> torch.Tensor:
     """[batch, tokens, size] as [batch, heads, tokens, size of a head]."""
-    return states.unflatten(-1, (layer.num_heads, layer.head_dim)).transpose(1, 2)
+    return torch.unflatten(states, -1, (layer.num_heads, layer.head_dim)).transpose(1, 2)
 
 
 def _joined(states: torch.Tensor) -> torch.Tensor:
@@ -85,7 +85,7 @@ def _joined(states: torch.Tensor) -> torch.Tensor:
 
 def _pieces(states: torch.Tensor, length: int) -> torch.Tensor:
     """[batch, heads, tokens, size] as [batch, heads, pieces, length, size]."""
-    return states.unflatten(2, (-1, length))
+    return torch.unflatten(states, 2, (-1, length))
 
 
 def _around(states: torch.Tensor, length: int) -> torch.Tensor:
