@@ -5,6 +5,7 @@ Each workload deploys a model by both approaches, serves them side by side and c
     clip      CLIP of ViT-B/32's size, random weights: one 640x480 JPEG and 10 labels a request, concurrency 8
     minilm    sentence embeddings of texts of 3 to 128 words (--minilm: a checkpoint of all-MiniLM-L6-v2)
     vit       image classification, ViT-B/16's size, random weights: one JPEG a request, concurrency 8
+    whisper   speech recognition, Whisper tiny's size, random weights: 3 s of sound a request, concurrency 4
     steps     an ensemble of three identity networks against one of one: what a step costs
 
 Beside them stands the bare engine: the exported network in a loop, on ready tensors, with nothing around it. With
@@ -31,6 +32,8 @@ import msgspec
 from bench import environment
 from bench.clip import save_checkpoint as save_clip
 from bench.stand_in import replace_engines
+from bench.whisper import save_checkpoint as save_whisper
+from bench.whisper import sounds
 from conch.bench.comparison import Column, Plan, compare
 from conch.bench.comparison_report import document, tell
 from conch.bench.figures import Setting
@@ -53,6 +56,7 @@ class Workload(msgspec.Struct, frozen=True):
         concurrency: the settings of the closed loop.
         bare: suffix of the part whose network is measured bare, and what its inputs are ("images", "texts").
         peers: ways that also run on Triton.
+        given: the requests, if they are not those that the load generator makes for the task.
     """
 
     checkpoint: Callable[[Path], Path]
@@ -61,12 +65,13 @@ class Workload(msgspec.Struct, frozen=True):
     concurrency: tuple[int, ...]
     bare: tuple[str, str] | None = None
     peers: tuple[str, ...] = ()
+    given: Callable[[], Sequence[dict[str, Any]]] = tuple
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.approaches", description=__doc__.split("\n")[0])
     parser.add_argument("directory", type=Path, help="where checkpoints and models are kept; made once")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="which to run: clip, minilm, vit, steps (default all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which to run: clip, minilm, vit, whisper, steps")
     parser.add_argument("--minilm", type=Path, help="checkpoint of all-MiniLM-L6-v2; without it minilm is left out")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=6.0, help="length of one measurement (default 6)")
@@ -110,6 +115,13 @@ def _workloads(minilm: Path | None) -> dict[str, Workload]:
             None,
             ("ensemble",),
         ),
+        "whisper": Workload(
+            lambda directory: _once(directory / "whisper", save_whisper),
+            "automatic-speech-recognition",
+            {"pipeline": (), "ensemble": (*ensemble, "--backend=onnxruntime")},
+            (4,),
+            given=sounds,
+        ),
         "steps": Workload(lambda directory: directory, "", {}, (1,)),
     }
 
@@ -130,7 +142,7 @@ def run(name: str, workload: Workload, directory: Path, rounds: int, seconds: fl
         stand_in = replace_engines(repository, model, directory / f"stand-in-{name}")
         # Triton is told to serve everything there: the repository holds this model only.
         subjects.append(Subject(f"{model} on Triton", stand_in, model, str(triton)))
-    columns = _compare(subjects, workload.concurrency, rounds, seconds)
+    columns = _compare(subjects, workload, rounds, seconds)
     print(f"\n## {name}\n\n{tell(columns)}")
     result: dict[str, Any] = {"models": document(columns), "deployed_s": deployed_s}
     if workload.bare is not None:
@@ -176,13 +188,13 @@ def _deploy(
     return models, seconds
 
 
-def _compare(subjects: Sequence[Subject], concurrency: Sequence[int], rounds: int, seconds: float) -> list[Column]:
-    settings = [Setting(concurrency=each) for each in concurrency]
+def _compare(subjects: Sequence[Subject], workload: Workload, rounds: int, seconds: float) -> list[Column]:
+    settings = [Setting(concurrency=each) for each in workload.concurrency]
     plan = Plan("http", settings, Duration(seconds=seconds, warmup_s=2.0), rounds)
     silent = Progress(lambda setting: None, lambda passed_s: None)
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(running(subject, _START_LIMIT_S)) for subject in subjects]
-        order = Order(Wishes(count=128))
+        order = Order(Wishes(count=128), workload.given())
         return asyncio.run(compare(servers, plan, lambda target: order, lambda label: silent))
 
 
