@@ -14,6 +14,7 @@ import pytest
 from tests.coverage import __main__ as runner
 from tests.coverage.__main__ import Case, run_case, wanted
 from tests.coverage.outcome import Deployed, Outcome, write
+from tests.serving import wait_until
 
 CASES = {name: Case(name, "task", name) for name in ("one", "two", "three")}
 DONE = Outcome("two", "task", "two", Deployed("equal"), Deployed("equal"))
@@ -80,7 +81,15 @@ def test_case_that_hangs_is_ended_with_what_it_started(monkeypatch: pytest.Monke
     found = run_case(CASES["one"], limit_s=2)
     assert found.ensemble.reason == "it took more than 2 s: waiting"
     status = Path(f"/proc/{mark.read_text()}/stat")
-    assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] in ("Z", "X")
+    wait_until(lambda: has_ended(status))
+
+
+def has_ended(status: Path) -> bool:
+    """Whether the process with that file in /proc is gone or waits for its parent to take note."""
+    try:
+        return status.read_text().rpartition(")")[2].split()[0] in ("Z", "X")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def test_case_s_outcome_is_taken_from_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
