@@ -19,14 +19,14 @@ from conch.config.schema import ModelConfig
 from conch.core.clock import Clock
 from conch.core.ensemble import EnsembleGraph, Plan
 from conch.core.ensemble_branches import BranchPlan, branch_plans
+from conch.core.ensemble_runs import EnsembleRuns
 from conch.core.ensemble_sources import Source
-from conch.core.ensemble_steps import FindModel, StepRequests, sequence_parameters, sum_of
+from conch.core.ensemble_steps import FindModel, sequence_parameters, sum_of
 from conch.core.queue import Pending, RequestFuture, nothing
 from conch.core.response_flow import ResponseFlow
 from conch.core.scheduling import Respond
 from conch.core.stats import ModelStats
-from conch.core.step_gate import StepGate
-from conch.errors import CancelledError, ConchError, FailureReason, UnavailableError
+from conch.errors import CancelledError, ConchError, FailureReason
 from conch.inference import InferResponse
 from conch.tensor import Tensor
 
@@ -117,7 +117,7 @@ class _Run:
         self.error: ConchError | None = None
 
 
-class DecoupledEnsembleScheduler:
+class DecoupledEnsembleScheduler(EnsembleRuns[_Run, _Branch]):
     """Owns the requests of one version of such an ensemble.
 
     Args:
@@ -134,33 +134,11 @@ class DecoupledEnsembleScheduler:
         clock: Clock,
         decoupled: Collection[int],
     ) -> None:
-        self._graph = EnsembleGraph(config)
+        super().__init__(config, stats, respond, find, clock, decoupled)
         self._decoupled = frozenset(decoupled)
-        self._requests = StepRequests(config, self._graph, find, self._decoupled)
-        self._stats = stats
-        self._respond = respond
-        self._clock = clock
-        self._loop = asyncio.get_running_loop()
-        scheduling = config.ensemble_scheduling
-        limit = scheduling.max_inflight_requests if scheduling is not None else 0
-        self._steps = scheduling.step if scheduling is not None else ()
-        self._gate: StepGate[_Branch] | None = StepGate(limit, self._graph.feeds) if limit else None
-        self._windows = _response_windows(self._graph, self._decoupled, limit)
-        self._admission_planned = False
+        self._steps = config.ensemble_scheduling.step if config.ensemble_scheduling is not None else ()
+        self._windows = _response_windows(self._graph, self._decoupled, self._limit)
         self._branch_plans: dict[tuple[str, ...], Mapping[Source, BranchPlan]] = {}
-        self._runs: set[_Run] = set()
-        self._drained: asyncio.Future[None] | None = None
-        self._closed = False
-
-    @property
-    def in_flight(self) -> int:
-        """Requests submitted and not yet settled."""
-        return len(self._runs)
-
-    @property
-    def healthy(self) -> bool:
-        """Whether every step has a model that can execute."""
-        return self._requests.healthy
 
     def submit(self, pending: Pending) -> None:
         """Take a request and start its first steps.
@@ -169,10 +147,7 @@ class DecoupledEnsembleScheduler:
             UnavailableError: the scheduler is closed.
             ConchError: a first step's model does not take its request.
         """
-        if self._closed:
-            raise UnavailableError(
-                "Server is stopping, scheduler for model has stopped accepting new inference requests"
-            )
+        self._refuse_if_closed()
         run = _Run(pending, self._graph.plan(pending.request.outputs), self._clock.monotonic_ns())
         self._runs.add(run)
         pending.future.on_cancel = partial(self._on_cancel, run)
@@ -180,19 +155,6 @@ class DecoupledEnsembleScheduler:
         if run.error is not None:
             raise run.error
         run.accepted = True
-
-    async def drain(self) -> None:
-        """Wait until every submitted request has ended."""
-        while self._runs:
-            if self._drained is None:
-                self._drained = self._loop.create_future()
-            await asyncio.shield(self._drained)
-
-    async def close(self) -> None:
-        """End what is under way; the models of the steps belong to others."""
-        self._closed = True
-        for run in list(self._runs):
-            self._fail(run, UnavailableError("Server is stopping, the request was not executed"))
 
     def _begin(
         self, run: _Run, source: Source, tensors: dict[str, Tensor], flow: ResponseFlow | None
@@ -241,23 +203,13 @@ class DecoupledEnsembleScheduler:
         future.on_settled = partial(self._on_settled, step_run)
         return ()
 
-    def _leave(self, number: int) -> None:
-        """A branch is over with a step; those that wait before it get their turn in the next turn of the loop."""
-        if self._gate is not None:
-            self._gate.leave(number)
-            if not self._admission_planned:
-                self._admission_planned = True
-                self._loop.call_soon(self._admit, self._gate)
-
-    def _admit(self, gate: StepGate[_Branch]) -> None:
-        self._admission_planned = False
-        for branch, number in gate.admit():
-            run = branch.run
-            if run.over:  # it ended while it waited
-                gate.leave(number)
-            else:
-                run.held -= 1
-                self._go_on(run, self._start_step(branch, number))
+    def _admit(self, waiting: _Branch, number: int) -> bool:
+        run = waiting.run
+        if run.over:
+            return False
+        run.held -= 1
+        self._go_on(run, self._start_step(waiting, number))
+        return True
 
     def _on_response(self, step_run: _StepRun, outcome: InferResponse | ConchError) -> None:
         run = step_run.branch.run
@@ -342,19 +294,15 @@ class DecoupledEnsembleScheduler:
             self._succeed(run, last)
 
     def _succeed(self, run: _Run, last: InferResponse) -> None:
-        pending = run.pending
-        now_ns = self._clock.monotonic_ns()
-        self._stats.record_execution(pending.batch_size, run.compute, self._clock.epoch_ms())
-        queue_ns = run.started_ns - pending.enqueued_ns
-        self._stats.record_success(pending.batch_size, now_ns - pending.enqueued_ns, queue_ns, run.compute)
-        pending.future.compute = run.compute
+        self._count_success(run, self._clock.monotonic_ns())
         self._end(run)
-        if not pending.future.done():
-            pending.future.set_result(last)
-            self._tell(pending.future)
+        future = run.pending.future
+        if not future.done():
+            future.set_result(last)
+            self._tell(future)
 
     def _fail(self, run: _Run, error: ConchError) -> None:
-        self._stats.record_failure(error.reason, self._clock.monotonic_ns() - run.pending.enqueued_ns)
+        self._count_failure(run, error.reason)
         run.error = error
         self._end(run)
         future = run.pending.future
@@ -364,7 +312,7 @@ class DecoupledEnsembleScheduler:
 
     def _on_cancel(self, run: _Run) -> None:
         if not run.over:
-            self._stats.record_failure(FailureReason.CANCELED, self._clock.monotonic_ns() - run.pending.enqueued_ns)
+            self._count_failure(run, FailureReason.CANCELED)
             self._end(run)
 
     def _end(self, run: _Run) -> None:
@@ -379,10 +327,7 @@ class DecoupledEnsembleScheduler:
                 step_run.future.flow.end()
             self._leave(step_run.number)
         run.running.clear()
-        self._runs.remove(run)
-        if not self._runs and self._drained is not None:
-            self._drained.set_result(None)
-            self._drained = None
+        self._forget(run)
 
     @staticmethod
     def _tell(future: RequestFuture) -> None:

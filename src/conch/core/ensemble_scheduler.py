@@ -14,13 +14,13 @@ from functools import partial
 from conch.backend_api import Output
 from conch.config.schema import ModelConfig
 from conch.core.clock import Clock
-from conch.core.ensemble import EnsembleGraph, Plan
-from conch.core.ensemble_steps import FindModel, StepRequests, sequence_parameters, sum_of
+from conch.core.ensemble import Plan
+from conch.core.ensemble_runs import EnsembleRuns
+from conch.core.ensemble_steps import FindModel, sequence_parameters, sum_of
 from conch.core.queue import Pending, RequestFuture, nothing
 from conch.core.scheduling import Respond
 from conch.core.stats import ModelStats
-from conch.core.step_gate import StepGate
-from conch.errors import CancelledError, ConchError, FailureReason, UnavailableError
+from conch.errors import CancelledError, ConchError, FailureReason
 from conch.inference import InferResponse
 from conch.tensor import Tensor
 
@@ -69,7 +69,7 @@ class _Run:
         self.times: dict[int, list[int]] | None = {} if logger.isEnabledFor(logging.DEBUG) else None
 
 
-class EnsembleScheduler:
+class EnsembleScheduler(EnsembleRuns[_Run, _Run]):
     """Owns the requests of one version of an ensemble whose steps answer once each.
 
     Args:
@@ -77,29 +77,8 @@ class EnsembleScheduler:
     """
 
     def __init__(self, config: ModelConfig, stats: ModelStats, respond: Respond, find: FindModel, clock: Clock) -> None:
+        super().__init__(config, stats, respond, find, clock)
         self._name = config.name
-        self._graph = EnsembleGraph(config)
-        self._stats = stats
-        self._respond = respond
-        self._requests = StepRequests(config, self._graph, find)
-        self._clock = clock
-        self._loop = asyncio.get_running_loop()
-        limit = config.ensemble_scheduling.max_inflight_requests if config.ensemble_scheduling is not None else 0
-        self._gate: StepGate[_Run] | None = StepGate(limit, self._graph.feeds) if limit else None
-        self._admission_planned = False
-        self._runs: set[_Run] = set()
-        self._drained: asyncio.Future[None] | None = None
-        self._closed = False
-
-    @property
-    def in_flight(self) -> int:
-        """Requests submitted and not yet settled."""
-        return len(self._runs)
-
-    @property
-    def healthy(self) -> bool:
-        """Whether every step has a model that can execute."""
-        return self._requests.healthy
 
     def submit(self, pending: Pending) -> None:
         """Take a request and start its first steps.
@@ -108,10 +87,7 @@ class EnsembleScheduler:
             UnavailableError: the scheduler is closed.
             ConchError: a first step's model does not take its request.
         """
-        if self._closed:
-            raise UnavailableError(
-                "Server is stopping, scheduler for model has stopped accepting new inference requests"
-            )
+        self._refuse_if_closed()
         run = _Run(pending, self._graph.plan(pending.request.outputs), self._clock.monotonic_ns())
         self._runs.add(run)
         pending.future.on_cancel = partial(self._on_cancel, run)
@@ -119,19 +95,6 @@ class EnsembleScheduler:
         if isinstance(run.outcome, ConchError):
             raise run.outcome
         run.accepted = True
-
-    async def drain(self) -> None:
-        """Wait until every submitted request has ended."""
-        while self._runs:
-            if self._drained is None:
-                self._drained = self._loop.create_future()
-            await asyncio.shield(self._drained)
-
-    async def close(self) -> None:
-        """End what is under way; the models of the steps belong to others."""
-        self._closed = True
-        for run in list(self._runs):
-            self._fail(run, UnavailableError("Server is stopping, the request was not executed"))
 
     def _start(self, run: _Run, numbers: Iterable[int]) -> None:
         """Start these steps, and those that answers given at once (from a cache) bring on."""
@@ -162,21 +125,11 @@ class EnsembleScheduler:
         future.on_settled = partial(self._on_answer, run, number)
         return ()
 
-    def _leave(self, number: int) -> None:
-        """A request is over with a step; those that wait before it get their turn in the next turn of the loop."""
-        if self._gate is not None:
-            self._gate.leave(number)
-            if not self._admission_planned:
-                self._admission_planned = True
-                self._loop.call_soon(self._admit, self._gate)
-
-    def _admit(self, gate: StepGate[_Run]) -> None:
-        self._admission_planned = False
-        for run, number in gate.admit():
-            if run.outcome is None:
-                self._start(run, self._start_step(run, number))
-            else:  # it ended while it waited
-                gate.leave(number)
+    def _admit(self, waiting: _Run, number: int) -> bool:
+        if waiting.outcome is not None:
+            return False
+        self._start(waiting, self._start_step(waiting, number))
+        return True
 
     def _on_answer(self, run: _Run, number: int, future: asyncio.Future[InferResponse]) -> None:
         if run.outcome is None:
@@ -226,21 +179,18 @@ class EnsembleScheduler:
             self._fail(run, error)
             return
         now_ns = self._clock.monotonic_ns()
-        self._stats.record_execution(pending.batch_size, run.compute, self._clock.epoch_ms())
-        queue_ns = run.started_ns - pending.enqueued_ns
-        self._stats.record_success(pending.batch_size, now_ns - pending.enqueued_ns, queue_ns, run.compute)
+        self._count_success(run, now_ns)
         if run.times is not None:
             self._log_times(run, run.times, now_ns)
-        pending.future.compute = run.compute
         self._end(run, response)
 
     def _fail(self, run: _Run, error: ConchError) -> None:
-        self._stats.record_failure(error.reason, self._clock.monotonic_ns() - run.pending.enqueued_ns)
+        self._count_failure(run, error.reason)
         self._end(run, error)
 
     def _on_cancel(self, run: _Run) -> None:
         if run.outcome is None:
-            self._stats.record_failure(FailureReason.CANCELED, self._clock.monotonic_ns() - run.pending.enqueued_ns)
+            self._count_failure(run, FailureReason.CANCELED)
             self._end(run, CancelledError("request was cancelled"))
 
     def _end(self, run: _Run, outcome: InferResponse | ConchError) -> None:
@@ -259,10 +209,7 @@ class EnsembleScheduler:
                 future.set_exception(outcome)
             if future.on_settled is not None:
                 future.on_settled(future)
-        self._runs.remove(run)
-        if not self._runs and self._drained is not None:
-            self._drained.set_result(None)
-            self._drained = None
+        self._forget(run)
 
     def _log_times(self, run: _Run, times: Mapping[int, Sequence[int]], now_ns: int) -> None:
         request = run.pending.request
