@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from conch.backend_api import BatchFuture, BatchResult, Instance, Output, StreamingInstance, Unanswered
+from conch.backend_api import BatchFuture, BatchResult, Instance, Output, Unanswered
 from conch.config.padding import Padding, read_padding
 from conch.config.schema import ModelConfig
 from conch.core.batch_hold import NO_HOLDS, BatchHold, Holds
@@ -24,6 +24,7 @@ from conch.core.padding import cut_response, longest_of, pad_request
 from conch.core.queue import Pending, Progress, RequestFuture, RequestQueue
 from conch.core.regrouping import Regrouping
 from conch.core.stats import ModelStats, PaddingStat
+from conch.core.workers import Worker, Workers
 from conch.errors import (
     BackendError,
     CancelledError,
@@ -37,38 +38,6 @@ from conch.errors import (
 from conch.inference import InferRequest, InferResponse
 
 logger = logging.getLogger("conch.core.scheduler")
-
-#: Seconds before the 1st, 2nd, ... attempt to bring a dead instance back; the last one repeats.
-RESTART_BACKOFF_S: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-
-#: Requests go on waiting for an instance that is restarted within this many seconds.
-PATIENCE_S = 1.0
-
-#: An instance that served this long since its last restart starts again from the first back-off.
-HEALTHY_AFTER_NS = 30_000_000_000
-
-
-class _Worker:
-    """An instance and what the scheduler remembers of it.
-
-    Attributes:
-        streaming: the instance, if its model may answer requests by itself.
-        leaves: settled once it executes nothing more; None as long as it is to stay.
-        owes: requests that its model still has to answer by itself.
-        revival: brings it back.
-    """
-
-    __slots__ = ("attempts", "instance", "label", "leaves", "owes", "revival", "revived_ns", "streaming")
-
-    def __init__(self, instance: Instance, label: str) -> None:
-        self.instance = instance
-        self.streaming = instance if isinstance(instance, StreamingInstance) else None
-        self.label = label
-        self.attempts = 0
-        self.revived_ns = 0
-        self.leaves: asyncio.Future[None] | None = None
-        self.owes: list[RequestFuture] = []
-        self.revival: asyncio.Task[None] | None = None
 
 
 def _tell_all(answered: list[RequestFuture]) -> None:
@@ -113,17 +82,14 @@ class Scheduler:
         self._stats = stats
         self._respond = respond
         self._clock = clock
-        self._idle: list[_Worker] = []
-        self._workers = [self._join(label, instance) for label, instance in instances]
-        self._leaving: list[_Worker] = []
+        self._workers = Workers(instances, stats, clock, self._on_death, self._dispatch, self._on_all_down)
+        self._idle = self._workers.idle
         self._open = OpenRequests(config.decoupled, stats, respond, self._finish, clock)
-        self._broken: dict[_Worker, ConchError] = {}
         self._order: deque[Pending] = deque()
         self._loop = asyncio.get_running_loop()
         self._dispatch_planned = False
         self._timer: Timer | None = None
         self._timer_ns = 0
-        self._tasks: set[asyncio.Task[None]] = set()
         self._unsettled = 0
         self._batch_of_one = False
         self._drained: asyncio.Future[None] | None = None
@@ -137,7 +103,7 @@ class Scheduler:
     @property
     def healthy(self) -> bool:
         """Whether at least one instance can execute."""
-        return len(self._broken) < len(self._workers)
+        return self._workers.healthy
 
     def submit(self, pending: Pending) -> None:
         """Take a request; its future is settled later.
@@ -151,9 +117,8 @@ class Scheduler:
             raise UnavailableError(
                 "Server is stopping, scheduler for model has stopped accepting new inference requests"
             )
-        if self._broken and len(self._broken) == len(self._workers):
-            error = next(iter(self._broken.values()))
-            raise BackendError(error.message, error.code)
+        if not self._idle and (down := self._workers.down) is not None:
+            raise BackendError(down.message, down.code)
         try:
             self._queue.push(pending)
         except RejectedError as error:
@@ -182,57 +147,18 @@ class Scheduler:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        for task in self._tasks:
-            task.cancel()
+        self._workers.stop_reviving()
         error = UnavailableError("Server is stopping, the request was not executed")
         for pending in self._queue.take(len(self._queue)):
             self._stats.pending_count -= 1
             self._fail(pending, error)
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(worker.instance.close() for worker in (*self._workers, *self._leaving)))
+        await self._workers.close()
 
     async def set_instances(self, instances: Sequence[tuple[str, Instance]]) -> None:
         """Execute on these from now on. Those that are not among them end what they execute, and are closed."""
-        before = {id(worker.instance): worker for worker in self._workers}
-        self._workers = [
-            before.pop(id(instance)) if id(instance) in before else self._join(label, instance)
-            for label, instance in instances
-        ]
-        leaving = list(before.values())
-        self._leaving += leaving
-        for worker in leaving:
-            self._dismiss(worker)
+        leaving = self._workers.replace(instances)
         self._dispatch()
-        for worker in leaving:
-            assert worker.leaves is not None
-            await worker.leaves
-            if worker.owes:
-                await asyncio.wait(worker.owes)
-            await worker.instance.close()
-            self._leaving.remove(worker)
-
-    def _join(self, label: str, instance: Instance) -> _Worker:
-        worker = _Worker(instance, label)
-        instance.on_idle_death(partial(self._on_idle_death, worker))
-        self._idle.append(worker)
-        return worker
-
-    def _dismiss(self, worker: _Worker) -> None:
-        worker.leaves = self._loop.create_future()
-        self._broken.pop(worker, None)
-        if worker in self._idle:
-            self._idle.remove(worker)
-            worker.leaves.set_result(None)
-        elif worker.revival is not None:
-            worker.revival.cancel()
-            worker.leaves.set_result(None)
-
-    def _release(self, worker: _Worker) -> None:
-        """A worker has executed: it is free for the next batch, or to leave."""
-        if worker.leaves is None:
-            self._idle.append(worker)
-        else:
-            worker.leaves.set_result(None)
+        await self._workers.let_go(leaving)
 
     def _on_cancel(self) -> None:
         for pending in self._queue.discard_settled():
@@ -293,7 +219,7 @@ class Scheduler:
         self._timer = None
         self._dispatch()
 
-    def _execute(self, worker: _Worker, batch: list[Pending], now_ns: int) -> None:
+    def _execute(self, worker: Worker, batch: list[Pending], now_ns: int) -> None:
         if self._ordered:
             for pending in batch:
                 pending.ordered = True
@@ -330,7 +256,7 @@ class Scheduler:
         ]
 
     def _on_executed(
-        self, worker: _Worker, batch: list[Pending], started_ns: int, done: asyncio.Future[BatchResult]
+        self, worker: Worker, batch: list[Pending], started_ns: int, done: asyncio.Future[BatchResult]
     ) -> None:
         if done.cancelled():
             error = InternalError("execution was cancelled by the server")
@@ -344,7 +270,7 @@ class Scheduler:
             self._settle_failed_batch(worker, batch, started_ns, failure)
             return
         # The instance gets its next batch before this one is answered: it computes while the answers are encoded.
-        self._release(worker)
+        self._workers.release(worker)
         if self._regrouping is not None:
             now_ns = self._clock.monotonic_ns()
             self._regrouping.executed(len(batch), now_ns - started_ns, now_ns)
@@ -419,14 +345,14 @@ class Scheduler:
         elif answered:
             self._loop.call_soon(_tell_all, answered)
 
-    def _settle_failed_batch(self, worker: _Worker, batch: list[Pending], started_ns: int, error: ConchError) -> None:
+    def _settle_failed_batch(self, worker: Worker, batch: list[Pending], started_ns: int, error: ConchError) -> None:
         compute = (0, self._clock.monotonic_ns() - started_ns, 0)
         self._stats.record_execution(sum(pending.batch_size for pending in batch), compute, self._clock.epoch_ms())
         if isinstance(error, InstanceDiedError):
             logger.error("%s (%d requests failed with it); restarting", error.message, len(batch))
-            self._start_revival(worker, error)
+            self._workers.revive(worker, error)
         else:
-            self._release(worker)
+            self._workers.release(worker)
         for pending in batch:
             pending.started_ns = started_ns
             self._leave(pending, error, compute)
@@ -504,60 +430,11 @@ class Scheduler:
             self._drained.set_result(None)
             self._drained = None
 
-    def _on_idle_death(self, worker: _Worker, error: ConchError) -> None:
-        if worker in self._idle:  # else a batch or a restart has run into the death itself
-            self._idle.remove(worker)
-            logger.error("%s (it was idle); restarting", error.message)
-            self._start_revival(worker, error)
-
-    def _start_revival(self, worker: _Worker, error: ConchError) -> None:
-        if self._closed:
-            return
+    def _on_death(self, error: ConchError) -> None:
         if self.on_death is not None:
             self.on_death(error)
-        if worker.leaves is not None:
-            worker.leaves.set_result(None)
-            return
-        self._stats.restart_count += 1
-        if worker.attempts and self._clock.monotonic_ns() - worker.revived_ns > HEALTHY_AFTER_NS:
-            worker.attempts = 0
-        task = worker.revival = self._loop.create_task(self._revive(worker, error))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
-    async def _revive(self, worker: _Worker, error: ConchError) -> None:
-        """Restart with back-off until it succeeds.
-
-        What waits goes on waiting while the instance is expected back soon, and is refused once a restart has failed or
-        the back-off has grown long.
-        """
-        failed = False
-        while True:
-            delay_s = RESTART_BACKOFF_S[min(worker.attempts, len(RESTART_BACKOFF_S) - 1)]
-            if failed or delay_s > PATIENCE_S:
-                self._mark_broken(worker, error)
-            worker.attempts += 1
-            if delay_s:
-                logger.warning("instance %s is restarted in %.1f s", worker.label, delay_s)
-                await self._clock.sleep(delay_s)
-            try:
-                await worker.instance.restart()
-            except ConchError as failure:
-                logger.error("instance %s did not restart: %s", worker.label, failure.message)
-                error, failed = failure, True
-                continue
-            break
-        self._broken.pop(worker, None)
-        worker.revival = None
-        worker.revived_ns = self._clock.monotonic_ns()
-        logger.info("instance %s is back after %d attempt(s)", worker.label, worker.attempts)
-        self._idle.append(worker)
-        self._dispatch()
-
-    def _mark_broken(self, worker: _Worker, error: ConchError) -> None:
-        self._broken[worker] = error
-        if self.healthy:
-            return
+    def _on_all_down(self, error: ConchError) -> None:
         for pending in self._queue.take(len(self._queue)):
             self._stats.pending_count -= 1
             self._fail(pending, BackendError(error.message, error.code))
