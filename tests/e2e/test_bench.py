@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 
 from conch.cli.main import main
 from conch.testing import ModelRepositoryBuilder
-from tests.serving import ServerProcess, serving
+from tests.serving import ServerProcess, serving, wait_until
 
 #: Adds a number that its configuration names.
 ADD = """
@@ -146,18 +148,28 @@ def test_the_reason_of_a_model_that_fails_is_shown(
     assert f"model 'refuses' refuses the request: {status}: " in document(capsys)["error"]
 
 
+def kill_under_load(server: ServerProcess, model: str) -> None:
+    """Kill the server amid the measurement, which begins a tenth of a second after the first requests."""
+    url = f"http://{server.http_url}/v2/models/{model}/stats"
+
+    def executed() -> int:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return int(json.load(answer)["model_stats"][0]["execution_count"])
+
+    wait_until(lambda: executed() > 0)
+    time.sleep(0.7)
+    server.process.kill()
+
+
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_a_server_that_dies_under_load_is_told_by_its_errors(
     tmp_path: Path, protocol: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serving(ModelRepositoryBuilder(tmp_path / "models").add("whole", ADD, config(3)).root) as server:
-        killer = threading.Timer(1.0, server.process.kill)
+        killer = threading.Thread(target=kill_under_load, args=(server, "whole"))
         killer.start()
-        try:
-            assert bench(server, protocol, "whole", "--seconds", "2", "--concurrency", "4") == 0
-        finally:
-            killer.cancel()
-            killer.join()
+        assert bench(server, protocol, "whole", "--seconds", "3", "--concurrency", "4") == 0
+        killer.join()
     found = document(capsys)
     (measurement,) = found["measurements"]
     assert measurement["requests"] > 0
