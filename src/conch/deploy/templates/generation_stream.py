@@ -3,7 +3,7 @@
 text-generation: `text` or `messages` -> any number of responses of `text`, `finish_reason`, `prompt_tokens` and
 `completion_tokens`
 
-`messages` is a conversation as JSON, [{"role": "user", "content": "..."}]; the template of the checkpoint makes a prompt
+`messages` is a conversation as JSON, [{"role": "user", "content": "..."}]; the checkpoint's template makes a prompt
 of it. `text` is used as it is. The pieces put together are the new text alone. Of the last response `finish_reason` is
 "stop" (the model ended, or a text of `stop_sequence` came, which is left out) or "length"; of all others it is "".
 
