@@ -89,7 +89,7 @@ STREAMED_TEXT_GENERATION = msgspec.structs.replace(
     TEXT_GENERATION,
     summary="continue a prompt, or answer a conversation, piece by piece",
     template="generation_stream.py",
-    libraries=(*_LIBRARIES, "hf_streaming.py"),
+    libraries=(*(each for each in _LIBRARIES if each != "light_outputs.py"), "hf_streaming.py"),
     outputs=(
         TensorSpec("text", DataType.BYTES, (1,), "a piece of the new text"),
         TensorSpec("finish_reason", DataType.BYTES, (1,), 'of the last response "stop" or "length", else ""'),
