@@ -40,12 +40,13 @@ from conch.core.trace_file import TraceFiles
 from conch.core.trace_otlp import OtlpSink
 from conch.core.tracing import Tracing
 from conch.errors import ConchError
-from conch.inference import InferRequest, Parameter
+from conch.inference import InferRequest, InferResponse, Parameter
 from conch.listeners import Listener, build_listeners, vertex_obstacle
 from conch.repositories.opening import open_repository
 from conch.tensor import Tensor
 from conch.wire.gpus import open_gpus
 from conch.wire.grpc.delays import Delays
+from conch.wire.responses import Responses
 
 logger = logging.getLogger("conch.app")
 
@@ -374,7 +375,8 @@ async def loaded_models(repository: Path, name: str) -> AsyncIterator[InferModel
 
     Yields:
         An async callable (model, inputs by name, request parameters) -> outputs by name. Arrays of strings or bytes go
-        to and come from BYTES tensors.
+        to and come from BYTES tensors. Outputs of a model that answers any number of times are those of all responses,
+        one after another.
 
     Raises:
         ConchError: the model does not load.
@@ -393,9 +395,23 @@ async def loaded_models(repository: Path, name: str) -> AsyncIterator[InferModel
 async def _infer(
     server: InferenceServer, name: str, inputs: Mapping[str, np.ndarray], parameters: Mapping[str, Parameter]
 ) -> dict[str, np.ndarray]:
-    datatypes = {spec.name: spec.data_type for spec in server.model(name, "").config.input}
+    config = server.model(name, "").config
+    datatypes = {spec.name: spec.data_type for spec in config.input}
     if unknown := set(inputs) - set(datatypes):
         raise ConchError(f"model '{name}' has no input {sorted(unknown)}; it has {sorted(datatypes)}")
     tensors = tuple(Tensor.from_numpy(key, array, datatypes[key]) for key, array in inputs.items())
-    response = await server.infer(InferRequest(name, "", tensors, parameters=parameters))
-    return {tensor.name: tensor.as_numpy() for tensor in response.outputs}
+    answer = server.infer(InferRequest(name, "", tensors, parameters=parameters))
+    if config.decoupled:
+        return await _all_outputs(answer)
+    return {tensor.name: tensor.as_numpy() for tensor in (await answer).outputs}
+
+
+async def _all_outputs(answer: Awaitable[InferResponse]) -> dict[str, np.ndarray]:
+    outputs: dict[str, list[np.ndarray]] = {}
+    responses = Responses(answer)
+    while (response := await responses.next()) is not None:
+        if isinstance(response, ConchError):
+            raise response
+        for tensor in response.outputs:
+            outputs.setdefault(tensor.name, []).append(tensor.as_numpy())
+    return {name: np.concatenate(arrays) for name, arrays in outputs.items()}

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from conch.config.serve_options import ServeOptions
 from conch.core.server import InferenceServer
 from conch.errors import ConchError
@@ -18,13 +20,15 @@ from conch.wire.grpc.options import GrpcOptions
 from conch.wire.grpc.server import GrpcServer
 from conch.wire.http.platforms import SageMaker, VertexAi, VertexRoutes, only_model
 from conch.wire.http.server import (
+    AppServer,
     HttpOptions,
     HttpServer,
     MetricsOptions,
     MetricsServer,
-    PlatformServer,
     make_api,
+    make_guard,
 )
+from conch.wire.openai.api import OpenAi
 from conch.wire.prometheus import MetricsRenderer
 from conch.wire.shared_memory import SharedMemoryRegions
 from conch.wire.tls import TlsOptions
@@ -73,7 +77,7 @@ def build_listeners(
     if options.allow_sagemaker:
         api = make_api(server, http, regions, keys)
         app = SageMaker(server, api, options.sagemaker_default_model, Path(options.sagemaker_model_root))
-        listeners["Sagemaker HTTPService"] = PlatformServer(app, _platform_options(options, options.sagemaker_port))
+        listeners["Sagemaker HTTPService"] = AppServer(app, _platform_options(options, options.sagemaker_port))
     if options.allow_vertex_ai:
         vertex = VertexAi(
             server,
@@ -82,7 +86,13 @@ def build_listeners(
             functools.partial(_vertex_model, server, options),
             metrics.page,
         )
-        listeners["Vertex AI HTTPService"] = PlatformServer(vertex, _platform_options(options, options.vertex_ai_port))
+        listeners["Vertex AI HTTPService"] = AppServer(vertex, _platform_options(options, options.vertex_ai_port))
+    if options.allow_openai:
+        openai = openai_options(options)
+        guard = make_guard(openai, keys)
+        listeners["OpenAI HTTPService"] = AppServer(
+            OpenAi(server, guard, metrics.page, options.openai_default_max_tokens), openai
+        )
     if options.allow_metrics:
         address = MetricsOptions(options.metrics_address or options.http_address, options.metrics_port)
         listeners["Metrics Service"] = MetricsServer(metrics.page, address)
@@ -127,6 +137,17 @@ def http_options(options: ServeOptions) -> HttpOptions:
             mutual=options.http_use_ssl_mutual,
         ),
         restrictions=options.http_restricted_api,
+    )
+
+
+def openai_options(options: ServeOptions) -> HttpOptions:
+    """The settings of the OpenAI listener: those of HTTP, TLS among them, at an address of its own."""
+    return msgspec.structs.replace(
+        http_options(options),
+        host=options.openai_address or options.http_address,
+        port=options.openai_port,
+        reuse_port=False,
+        restrictions=options.openai_restricted_api,
     )
 
 

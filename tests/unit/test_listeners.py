@@ -16,7 +16,7 @@ from conch.core.api import LogSettings
 from conch.core.log_settings import LogControl
 from conch.core.server import InferenceServer
 from conch.errors import InvalidArgumentError
-from conch.listeners import build_listeners, grpc_options, http_options, vertex_obstacle
+from conch.listeners import build_listeners, grpc_options, http_options, openai_options, vertex_obstacle
 from conch.wire.tls import TlsOptions
 
 T = TypeVar("T")
@@ -47,6 +47,15 @@ def test_three_ports_are_opened_unless_asked_otherwise() -> None:
 def test_platforms_have_ports_of_their_own() -> None:
     options = ServeOptions(allow_sagemaker=True, allow_vertex_ai=True, allow_grpc=False, allow_metrics=False)
     assert names(options) == ["HTTPService", "Sagemaker HTTPService", "Vertex AI HTTPService"]
+
+
+def test_the_api_of_openai_has_a_port_with_the_settings_of_http() -> None:
+    options = ServeOptions(allow_openai=True, allow_grpc=False, allow_metrics=False)
+    assert names(options) == ["HTTPService", "OpenAI HTTPService"]
+    tls = ServeOptions(http_use_ssl=True, http_server_cert="c", http_server_key="k", http_address="::1", openai_port=5)
+    assert openai_options(tls).tls == TlsOptions(Path("c"), Path("k"), None, False)
+    assert (openai_options(tls).host, openai_options(tls).port) == ("::1", 5)
+    assert openai_options(ServeOptions(openai_address="::2")).host == "::2"
 
 
 def test_api_keys_that_cannot_be_read_keep_the_server_from_starting(tmp_path: Path) -> None:

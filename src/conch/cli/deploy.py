@@ -64,6 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     serving.add_argument("--instances", type=int, default=1, metavar="N", help="copies of the model; default 1")
     serving.add_argument("--max-batch-size", type=int, metavar="N", help="0: tensors without a batch dimension")
     serving.add_argument(
+        "--stream",
+        action="store_true",
+        help="text-generation: send pieces of the text while it is written (a decoupled model)",
+    )
+    serving.add_argument(
         "--parameter",
         action="append",
         default=[],
@@ -146,6 +151,7 @@ def _order(args: argparse.Namespace) -> Order:
         instances=args.instances,
         max_batch_size=args.max_batch_size,
         trust_remote_code=args.trust_remote_code,
+        stream=args.stream,
         parameters=dict(_parameter(text) for text in args.parameter),
     )
     export = ExportOptions(

@@ -59,6 +59,7 @@ _HTTP = "HTTP"
 _GRPC = "gRPC"
 _ACCESS = "Access"
 _PLATFORMS = "Platforms"
+_OPENAI = "OpenAI"
 _LOGGING = "Logging"
 _METRICS = "Metrics"
 _TRACE = "Tracing"
@@ -161,6 +162,12 @@ FLAGS: tuple[Flag, ...] = (
     Flag("vertex-ai-port", _PLATFORMS, _I, 8080, "port to listen on for Vertex AI; AIP_HTTP_PORT where that is set"),
     Flag("vertex-ai-thread-count", _PLATFORMS, _I, 8, _ONE_LOOP, _IGN),
     Flag("vertex-ai-default-model", _PLATFORMS, _S, "", "model of predictions; the only one there is when empty"),
+    Flag("allow-openai", _OPENAI, _B, False, "listen for clients of OpenAI; true when --openai-port is given"),
+    Flag("openai-address", _OPENAI, _S, "", "address to listen on; that of HTTP when empty"),
+    Flag("openai-port", _OPENAI, _I, 9000, "port to listen on; with TLS where HTTP has it"),
+    Flag("openai-default-max-tokens", _OPENAI, _I, 16, "tokens of an answer where the request does not say"),
+    Flag("openai-restricted-api", _OPENAI, _K, "", "<api>[,<api>...]:<key>=<value>: calls of these APIs need that "
+         "header; there are inference, metadata (models), model-repository (load, unload) and health", repeatable=True),
     Flag("log-verbose", _LOGGING, _I, 0, "verbose level; 0 for none"),
     Flag("log-info", _LOGGING, _B, True, "log information"),
     Flag("log-warning", _LOGGING, _B, True, "log warnings"),

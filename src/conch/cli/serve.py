@@ -23,7 +23,12 @@ _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 
 #: Flags whose value is a port, a count or a time and so has a smallest sensible value.
-_AT_LEAST = {"model-load-thread-count": 1, "repository-poll-secs": 1, "http-max-input-size": 1}
+_AT_LEAST = {
+    "model-load-thread-count": 1,
+    "repository-poll-secs": 1,
+    "http-max-input-size": 1,
+    "openai-default-max-tokens": 1,
+}
 
 
 _NO_ENVIRONMENT: Mapping[str, str] = {}
@@ -121,6 +126,8 @@ def read_options(
                 raise UsageError(f"--{flag.name} and --cache-config exclude each other: {flag.help}")
             else:
                 fields["cache_config"] = cache_options([f"local,size={values[-1]}"])
+    if "openai_port" in fields:
+        fields.setdefault("allow_openai", True)
     options = ServeOptions(**fields)
     _check(options)
     try:
@@ -147,7 +154,7 @@ def _combine(flag: Flag, values: Sequence[Value], earlier: Sequence[object]) -> 
         return trace_options([str(value) for value in values])
     if flag.name == "metrics-config":
         return metrics_options([str(value) for value in values])
-    if flag.name in ("http-restricted-api", "grpc-restricted-protocol"):
+    if flag.name in ("http-restricted-api", "grpc-restricted-protocol", "openai-restricted-api"):
         return restrictions(flag.name, [str(value) for value in values])
     if flag.kind is Kind.PATH and flag.repeatable:
         return (*earlier, *map(str, values))
@@ -295,7 +302,7 @@ def _check_ports(options: ServeOptions) -> None:
     except ConchError as error:
         raise UsageError(f"--sagemaker-safe-port-range: {error.message}") from error
     used: dict[int, str] = {}
-    for protocol in ("http", "grpc", "sagemaker", "vertex-ai", "metrics"):
+    for protocol in ("http", "grpc", "sagemaker", "vertex-ai", "openai", "metrics"):
         name = protocol.replace("-", "_")
         port: int = getattr(options, f"{name}_port")
         if not getattr(options, f"allow_{name}") or port == 0:

@@ -48,6 +48,9 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
         sagemaker_model_root: the directory below which SageMaker's requests may load models.
         sagemaker_default_model: the model of SageMaker's `/invocations`.
         vertex_ai_default_model: "" for the only model there is.
+        openai_address: "" for the HTTP address.
+        openai_default_max_tokens: tokens of an answer where the request does not say.
+        openai_restricted_api: as http_restricted_api.
     """
 
     model_repository: tuple[str, ...] = ()
@@ -113,6 +116,12 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     vertex_ai_default_model: str = ""
     vertex_ai_health_route: str = ""
     vertex_ai_predict_route: str = ""
+
+    allow_openai: bool = False
+    openai_address: str = ""
+    openai_port: int = 9000
+    openai_default_max_tokens: int = 16
+    openai_restricted_api: Mapping[str, Restriction] = {}
 
     allow_metrics: bool = True
     allow_cpu_metrics: bool = True

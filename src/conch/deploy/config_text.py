@@ -68,6 +68,12 @@ def dynamic_batching(text: str = "") -> str:
     return f"# {text}\ndynamic_batching {{\n  max_queue_delay_microseconds: 0\n}}"
 
 
+def decoupled() -> str:
+    """A `model_transaction_policy` block of a model that answers any number of times."""
+    text = "Any number of responses to a request: a stream over gRPC, /generate_stream over HTTP."
+    return f"# {text}\nmodel_transaction_policy {{\n  decoupled: true\n}}"
+
+
 def quote(text: str) -> str:
     """A protobuf text format string; it takes JSON's escapes, and UTF-8 as it is."""
     return json.dumps(text, ensure_ascii=False)

@@ -30,7 +30,11 @@ def serve_command(repository: Path) -> str:
 
 
 def infer_command(plan: Plan) -> str:
-    """`conch infer` with every required input."""
+    """`conch infer` with every required input; for a model that answers piece by piece, a stream over HTTP."""
+    if plan.choices.stream:
+        (text,) = (value for spec in _asked(plan) for value in _values(plan, spec))
+        body = json.dumps({"text": text}, ensure_ascii=False)
+        return f"curl -sN localhost:8000/v2/models/{plan.name}/generate_stream -d {shlex.quote(body)}"
     words = ["conch", "infer", plan.name]
     for spec in _asked(plan):
         for value in _values(plan, spec):
@@ -39,7 +43,10 @@ def infer_command(plan: Plan) -> str:
 
 
 def curl_command(plan: Plan) -> str:
-    """The same with curl, media as base64; "" where the input is an array of numbers."""
+    """The same with curl, media as base64; "" where the input is an array of numbers, or where
+    `infer_command` is one already."""
+    if plan.choices.stream:
+        return ""
     inputs: list[dict[str, Any]] = []
     for spec in _asked(plan):
         if spec.datatype is not DataType.BYTES:

@@ -27,6 +27,7 @@ class Choices(msgspec.Struct, frozen=True):
         dtype: "auto" for the checkpoint's own, or torch's name of one.
         instances: how many copies of the model serve.
         max_batch_size: None for the task's own; 0 for tensors without a batch dimension.
+        stream: send pieces of the text while it is written; the model is decoupled.
         parameters: request parameters that apply unless a request says otherwise.
     """
 
@@ -37,6 +38,7 @@ class Choices(msgspec.Struct, frozen=True):
     instances: int = 1
     max_batch_size: int | None = None
     trust_remote_code: bool = False
+    stream: bool = False
     parameters: Mapping[str, Any] = {}
 
 
@@ -95,6 +97,8 @@ def make_plan(name: str, task: Task, source: str, facts: CheckpointFacts, choice
     batch = task.max_batch_size if choices.max_batch_size is None else choices.max_batch_size
     if batch < 0:
         raise InvalidArgumentError(f"--max-batch-size should be 0 or more, got {batch}")
+    if choices.stream and batch:
+        raise InvalidArgumentError("--stream writes for one request after another: leave --max-batch-size out")
     inputs = [converted for each in task.inputs for converted in _chosen_form(each, choices)]
     outputs = [each for each in task.outputs if each.name not in facts.missing_outputs]
     return Plan(

@@ -59,6 +59,8 @@ class Reference:
     def answer(self, sample: Sample) -> Expected:
         """What the deployed model should answer to the sample."""
         with _quiet(), require("torch").inference_mode():
+            if self.plan.choices.stream:
+                return _streamed(self.pipe, sample)
             return _ANSWERS[self.plan.task.name](self.pipe, sample)
 
 
@@ -228,6 +230,16 @@ def _generated(pipe: Any, sample: Sample) -> Expected:
     """`json` repeats the images of the conversation; the text is what counts."""
     texts = [record["generated_text"] for record in call(pipe, sample)]
     return {"generated_text": [text if isinstance(text, str) else text[-1]["content"] for text in texts]}
+
+
+def _streamed(pipe: Any, sample: Sample) -> Expected:
+    """The new text as a whole, by the model's own `generate`, and the tokens that it took."""
+    prompt = pipe.tokenizer(sample.arguments[0], return_tensors="pt")
+    tensors = {name: prompt[name] for name in ("input_ids", "attention_mask") if name in prompt}
+    size = tensors["input_ids"].shape[1]
+    new = pipe.model.generate(**tensors, **sample.keywords)[0, size:].tolist()
+    text = pipe.tokenizer.decode(new, skip_special_tokens=True)
+    return {"text": [text], "prompt_tokens": [size], "completion_tokens": [len(new)]}
 
 
 def _written(pipe: Any, sample: Sample) -> Expected:

@@ -50,6 +50,8 @@ def render_config(plan: Plan) -> str:
         config_text.tensors(plan.inputs, inputs=True, ragged=batched),
         config_text.tensors(plan.outputs, inputs=False, labelled=LABELLED if plan.labels else ()),
     ]
+    if plan.choices.stream:
+        blocks.append(config_text.decoupled())
     if plan.max_batch_size > 1:
         blocks.append(config_text.dynamic_batching())
     if plan.choices.device != "auto" or plan.choices.instances != 1:

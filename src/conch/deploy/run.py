@@ -26,7 +26,8 @@ from conch.deploy.split.parts import CannotSplit, CorePart, Split
 from conch.deploy.split.splitters import FOLDED, split
 from conch.deploy.split.subject import Subject
 from conch.deploy.tasks import Task, find_task
-from conch.deploy.verify import Cases, Verification, make_cases, verify
+from conch.deploy.tasks.generation import STREAMED_TEXT_GENERATION
+from conch.deploy.verify import Cases, Verification, make_cases, of_pieces, verify
 from conch.deploy.verify_parts import InferModel, PartCases, make_part_cases, rows_of_requests, verify_parts
 from conch.errors import InvalidArgumentError
 
@@ -140,12 +141,27 @@ def make(order: Order, say: Callable[[str], None], watch: Watch) -> Planned:
     watch("fetching", _SHARES["fetching"])
     checkpoint = fetch(order.model, allow_pickle=order.allow_pickle, trust_remote_code=trusted)
     task = task or detect_task(checkpoint)
+    if order.choices.stream:
+        task = _streamed(task, order.approach)
     say(f"{checkpoint.source}: {task.name} ({task.summary})")
     for package in task.packages:
         require(_MODULES.get(package, package), package)
     facts = read_facts(checkpoint, task, trust_remote_code=trusted)
     plan = make_plan(order.name or _name(checkpoint, order), task, checkpoint.source, facts, order.choices)
     return Planned(plan, checkpoint)
+
+
+def _streamed(task: Task, approach: Approach) -> Task:
+    """The form of a task that answers piece by piece.
+
+    Raises:
+        InvalidArgumentError: it has none.
+    """
+    if task.name != STREAMED_TEXT_GENERATION.name:
+        raise InvalidArgumentError(f"--stream is for {STREAMED_TEXT_GENERATION.name}, got {task.name}: leave it out")
+    if approach == "ensemble":
+        raise InvalidArgumentError("--stream writes one model that holds all: leave --approach ensemble out")
+    return STREAMED_TEXT_GENERATION
 
 
 def build(order: Order, planned: Planned, family: Family, say: Callable[[str], None], watch: Watch) -> Written:
@@ -191,7 +207,8 @@ async def check(written: Written, open_models: OpenModels, watch: Watch) -> Veri
             parts = await verify_parts(plan, ensemble.split, cases, ensemble.cases, infer)
             as_rows = rows_of_requests(ensemble.split, cases.samples, ensemble.cases)
         watch("verifying the whole", 0.95)
-        whole = await verify(plan, cases, functools.partial(infer, plan.name), as_rows)
+        called = functools.partial(infer, plan.name)
+        whole = await verify(plan, cases, of_pieces(called) if plan.choices.stream else called, as_rows)
     watch("verified", 1.0)
     return Verification((*parts.rows, *whole.rows), (*parts.errors, *whole.errors))
 

@@ -120,6 +120,21 @@ async def verify(plan: Plan, cases: Cases, infer: Infer, as_rows: Sequence[Seque
     return Verification(rows=tuple(worst_rows(found)), errors=tuple(errors))
 
 
+def of_pieces(infer: Infer) -> Infer:
+    """A streaming model as one that answers once: its pieces of text put together, of the rest the last word.
+
+    Args:
+        infer: returns the outputs of all responses, one after another.
+    """
+
+    async def whole(inputs: dict[str, np.ndarray], parameters: dict[str, Any]) -> dict[str, np.ndarray]:
+        outputs = await infer(inputs, parameters)
+        text = np.array([b"".join(outputs["text"].tolist())], dtype=object)
+        return {**{name: array[-1:] for name, array in outputs.items()}, "text": text}
+
+    return whole
+
+
 def worst_rows(rows: Sequence[Row]) -> list[Row]:
     """The row of the largest difference for every tensor of every stage."""
     found: dict[tuple[str, str], Row] = {}

@@ -39,6 +39,13 @@ def test_every_option_has_a_flag() -> None:
     assert fields == flags | from_environment
 
 
+def test_a_port_for_openai_opens_it() -> None:
+    assert not _read(REPOSITORY)[0].allow_openai
+    assert _read(REPOSITORY, "--openai-port=9001")[0].allow_openai
+    assert _read(REPOSITORY, "--allow-openai=true")[0].openai_port == 9000
+    assert not _read(REPOSITORY, "--openai-port=9001", "--allow-openai=false")[0].allow_openai
+
+
 def test_no_flag_is_listed_twice() -> None:
     names = [flag.name for flag in FLAGS]
     assert len(names) == len(set(names))

@@ -11,6 +11,7 @@ import pytest
 from conch.deploy.next_steps import curl_command, infer_command, serve_command
 from conch.deploy.plan import CheckpointFacts, Choices, Plan, make_plan
 from conch.deploy.tasks import TASKS, find_task
+from conch.deploy.tasks.generation import STREAMED_TEXT_GENERATION
 
 
 def plan(task: str, choices: Choices | None = None) -> Plan:
@@ -48,3 +49,13 @@ def test_there_is_no_curl_line_for_arrays_of_numbers() -> None:
 
 def test_repository_with_a_space_is_quoted() -> None:
     assert serve_command(Path("my models")) == "conch serve --model-repository 'my models'"
+
+
+def test_a_streaming_model_is_called_with_a_stream() -> None:
+    written = make_plan(
+        "model", STREAMED_TEXT_GENERATION, "owner/name", CheckpointFacts(sizes={}), Choices(stream=True)
+    )
+    words = shlex.split(infer_command(written))
+    assert words[:4] == ["curl", "-sN", "localhost:8000/v2/models/model/generate_stream", "-d"]
+    assert list(json.loads(words[4])) == ["text"]
+    assert curl_command(written) == ""

@@ -6,6 +6,7 @@ import pytest
 
 from conch.deploy.plan import CheckpointFacts, Choices, Plan, default_name, make_plan
 from conch.deploy.tasks import find_task
+from conch.deploy.tasks.generation import STREAMED_TEXT_GENERATION
 from conch.errors import InvalidArgumentError
 from conch.tensor import DataType
 
@@ -73,3 +74,10 @@ def test_name_that_is_no_model_name_is_refused(name: str) -> None:
 )
 def test_model_is_named_after_the_last_part_of_its_source(source: str, name: str) -> None:
     assert default_name(source) == name
+
+
+def test_a_streaming_model_takes_no_batches() -> None:
+    facts, streamed = CheckpointFacts(sizes={}), STREAMED_TEXT_GENERATION
+    assert make_plan("model", streamed, "owner/name", facts, Choices(stream=True)).max_batch_size == 0
+    with pytest.raises(InvalidArgumentError, match="leave --max-batch-size out"):
+        make_plan("model", streamed, "owner/name", facts, Choices(stream=True, max_batch_size=4))

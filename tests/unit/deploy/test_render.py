@@ -11,6 +11,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from conch.deploy.plan import CheckpointFacts, Choices, Plan, make_plan
 from conch.deploy.render import render_config, write_model
 from conch.deploy.tasks import TASKS, find_task
+from conch.deploy.tasks.generation import STREAMED_TEXT_GENERATION
 from conch.errors import AlreadyExistsError
 
 FACTS = CheckpointFacts(
@@ -127,3 +128,12 @@ def test_progress_is_told_in_bytes(tmp_path: Path) -> None:
         progress=lambda path, done, total: told.append((done, total)),
     )
     assert told == [(5, 5)]
+
+
+def test_a_streaming_model_is_decoupled() -> None:
+    facts, choices = CheckpointFacts(sizes={}), Choices(stream=True)
+    config = parsed(make_plan("model", STREAMED_TEXT_GENERATION, "owner/name", facts, choices))
+    assert config.model_transaction_policy.decoupled
+    assert config.max_batch_size == 0
+    assert [each.name for each in config.output] == ["text", "finish_reason", "prompt_tokens", "completion_tokens"]
+    assert not parsed(plan("text-generation")).model_transaction_policy.decoupled

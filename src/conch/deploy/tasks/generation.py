@@ -1,4 +1,4 @@
-"""Tasks that write text."""
+"""Tasks that write text, at once or piece by piece."""
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ _PARAMETERS = (
     ParameterSpec("return_full_text", "bool", "put the prompt before the new text"),
     ParameterSpec("skip_special_tokens", "bool", "leave special tokens out of the text"),
 )
+#: Parameters of which several texts come, or none before the end.
+_NOT_STREAMED = ("num_beams", "num_return_sequences", "return_full_text")
 _GENERATE_KWARGS = ParameterSpec("generate_kwargs", "generation", "other arguments of `generate`")
 
 TEXT_GENERATION = Task(
@@ -80,6 +82,28 @@ ANY_TO_ANY = Task(
     parameters=(*_PARAMETERS, _GENERATE_KWARGS),
     max_batch_size=8,
     packages=("pillow", "soundfile", "soxr"),
+)
+
+#: How `--stream` serves text-generation: decoupled, a response for each piece of the text.
+STREAMED_TEXT_GENERATION = msgspec.structs.replace(
+    TEXT_GENERATION,
+    summary="continue a prompt, or answer a conversation, piece by piece",
+    template="generation_stream.py",
+    libraries=(*(each for each in _LIBRARIES if each != "light_outputs.py"), "hf_streaming.py"),
+    outputs=(
+        TensorSpec("text", DataType.BYTES, (1,), "a piece of the new text"),
+        TensorSpec("finish_reason", DataType.BYTES, (1,), 'of the last response "stop" or "length", else ""'),
+        TensorSpec("prompt_tokens", DataType.INT32, (1,), "tokens of the prompt"),
+        TensorSpec("completion_tokens", DataType.INT32, (1,), "tokens written so far"),
+    ),
+    parameters=(
+        *(each for each in _PARAMETERS if each.name not in _NOT_STREAMED),
+        ParameterSpec("truncation", "bool", "cut prompts that are too long"),
+        ParameterSpec("presence_penalty", "float", "taken off the logits of tokens that were written"),
+        ParameterSpec("frequency_penalty", "float", "taken off the logits of tokens for each time they were written"),
+        ParameterSpec("ignore_eos", "bool", "do not end before `max_new_tokens`"),
+    ),
+    max_batch_size=0,
 )
 
 TASKS = (TEXT_GENERATION, IMAGE_TEXT_TO_TEXT, ANY_TO_ANY)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 
+import msgspec
+
 from conch.config.restrictions import Restriction
 from conch.wire.api_keys import KEY_MISSING, KEY_UNKNOWN, ApiKeys, presented_key
 from conch.wire.http.messages import HttpRequest, Reply, error_reply
@@ -36,6 +38,18 @@ CATEGORY_BY_ENDPOINT = {
 _CHALLENGE = "WWW-Authenticate: Bearer\r\n"
 
 
+class Objection(msgspec.Struct, frozen=True):
+    """Why a request is not let through; `headers` are lines of the reply that end in CRLF."""
+
+    status: int
+    message: str
+    headers: str = ""
+
+
+_MISSING = Objection(401, KEY_MISSING, _CHALLENGE)
+_UNKNOWN = Objection(401, KEY_UNKNOWN, _CHALLENGE)
+
+
 class Guard:
     """Refuses requests before anything else is looked at.
 
@@ -46,26 +60,30 @@ class Guard:
 
     def __init__(self, keys: ApiKeys | None, restrictions: Mapping[str, Restriction]) -> None:
         self._keys = keys
-        self._restricted: dict[str, tuple[bytes, bytes, Reply]] = {}
+        self._restricted: dict[str, tuple[bytes, bytes, Objection]] = {}
         for endpoint, category in CATEGORY_BY_ENDPOINT.items():
             if category in restrictions:
                 restriction = restrictions[category]
-                reply = error_reply(403, f"This API is restricted, expecting header '{restriction.key}'")
+                objection = Objection(403, f"This API is restricted, expecting header '{restriction.key}'")
                 name = restriction.key.lower().encode()
-                self._restricted[endpoint] = (name, restriction.value.encode(), reply)
+                self._restricted[endpoint] = (name, restriction.value.encode(), objection)
 
     def refusal(self, request: HttpRequest, route: Route) -> Reply | None:
         """The reply to a request that is not let through, None for one that is."""
-        headers = request.headers
-        if self._keys is not None and CATEGORY_BY_ENDPOINT.get(route.endpoint) != "health":
+        objection = self.objection(request.headers, route.endpoint)
+        return None if objection is None else error_reply(objection.status, objection.message, objection.headers)
+
+    def objection(self, headers: Mapping[bytes, bytes], endpoint: str) -> Objection | None:
+        """Why a request with these headers is not let through to an endpoint of `router`, None for one that is."""
+        if self._keys is not None and CATEGORY_BY_ENDPOINT.get(endpoint) != "health":
             key = presented_key(headers.get(b"authorization", b""), headers.get(b"x-api-key", b""))
             if not key:
-                return error_reply(401, KEY_MISSING, _CHALLENGE)
+                return _MISSING
             if not self._keys.admit(key):
-                return error_reply(401, KEY_UNKNOWN, _CHALLENGE)
-        restricted = self._restricted.get(route.endpoint)
+                return _UNKNOWN
+        restricted = self._restricted.get(endpoint)
         if restricted is not None:
-            name, value, reply = restricted
+            name, value, objection = restricted
             if not hmac.compare_digest(headers.get(name, b""), value):
-                return reply
+                return objection
         return None

@@ -1,4 +1,4 @@
-"""The HTTP servers: Triton's HTTP/REST protocol, the ports of platforms, and the metrics port."""
+"""The HTTP servers: Triton's HTTP/REST protocol, the ports of other protocols, and the metrics port."""
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ class HttpServer(_Server):
         super().__init__(app, _limits(options), (options.host, options.port, options.reuse_port), options.tls)
 
 
-class PlatformServer(_Server):
-    """The endpoints a serving platform asks for, on a port of their own; `app` is one of `platforms`."""
+class AppServer(_Server):
+    """Another protocol on a port of its own: `app` is one of `platforms`, or the API of OpenAI."""
 
     def __init__(self, app: HttpApp, options: HttpOptions) -> None:
         super().__init__(app, _limits(options), (options.host, options.port, options.reuse_port), options.tls)
@@ -116,8 +116,13 @@ def make_api(server: ServerApi, options: HttpOptions, regions: SharedMemoryRegio
     Raises:
         InvalidArgumentError: the header forward pattern is no regular expression.
     """
-    guard = Guard(keys, options.restrictions) if keys is not None or options.restrictions else None
+    guard = make_guard(options, keys)
     return Api(server, regions, options.max_input_bytes, options.header_forward_pattern, guard)
+
+
+def make_guard(options: HttpOptions, keys: ApiKeys | None) -> Guard | None:
+    """What refuses requests; None where nothing is restricted."""
+    return Guard(keys, options.restrictions) if keys is not None or options.restrictions else None
 
 
 def _limits(options: HttpOptions) -> Limits:

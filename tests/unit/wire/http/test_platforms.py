@@ -14,7 +14,7 @@ from conch.errors import ConchError, InvalidArgumentError
 from conch.wire.api_keys import ApiKeys
 from conch.wire.http.messages import HttpApp, HttpRequest, Pending, Reply, RequestHead
 from conch.wire.http.platforms import SageMaker, VertexAi, VertexRoutes, only_model
-from conch.wire.http.server import HttpOptions, PlatformServer, make_api
+from conch.wire.http.server import AppServer, HttpOptions, make_api
 from conch.wire.shared_memory import SharedMemoryRegions
 from tests.unit.wire.http.fake_server import FakeServer
 
@@ -198,7 +198,7 @@ def test_predictions_without_a_default_model_need_the_only_one() -> None:
 
 def test_platform_port_listens() -> None:
     async def run() -> bytes:
-        server = PlatformServer(sagemaker(), HttpOptions(host="127.0.0.1", port=0))
+        server = AppServer(sagemaker(), HttpOptions(host="127.0.0.1", port=0))
         await server.start()
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)

@@ -1,0 +1,112 @@
+"""Text while it is generated: pieces of the sequence, the texts that end it, and penalties on what it holds already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from transformers import LogitsProcessor, StoppingCriteria
+
+UNFINISHED = "\ufffd"  # what tokenizers decode part of a character to
+
+
+class Writer(StoppingCriteria):
+    """Tells the text of one sequence as it grows; ends it after a text of `stops`, which is left out.
+
+    A piece is told once it cannot change any more: characters may take several tokens, and what may become one of
+    `stops` waits. `rest` is what is left at the end.
+    """
+
+    def __init__(
+        self, tokenizer: Any, tell: Callable[[str], None], stops: Sequence[str], *, skip_special_tokens: bool = True
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.tell = tell
+        self.stops = list(stops)
+        self.skip_special_tokens = skip_special_tokens
+        self.prompt_tokens = 0
+        self.tokens: list[int] = []
+        self.stopped = False
+        self.held = ""  # text that is complete and may be the beginning of a text of `stops`
+        self.begin = self.told = 0  # tokens that are decoded again for what follows, and those whose text is in `held`
+
+    @property
+    def completion_tokens(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def last_token(self) -> int | None:
+        return self.tokens[-1] if self.tokens else None
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        sequence = input_ids[0].tolist()
+        if not self.tokens:
+            self.prompt_tokens = len(sequence) - 1
+        self.tokens = sequence[self.prompt_tokens :]
+        self.take(self.new_text(whole=False))
+        return torch.full((1,), self.stopped, device=input_ids.device)
+
+    def rest(self) -> str:
+        """What was not told, now that nothing follows."""
+        if not self.stopped:
+            self.held += self.new_text(whole=True)
+            self.cut()
+        rest, self.held = self.held, ""
+        return rest
+
+    def take(self, text: str) -> None:
+        self.held += text
+        self.cut()
+        if not self.stopped:
+            ready = len(self.held) - max((overlap(self.held, stop) for stop in self.stops), default=0)
+            if ready:
+                self.tell(self.held[:ready])
+                self.held = self.held[ready:]
+
+    def cut(self) -> None:
+        places = [place for place in (self.held.find(stop) for stop in self.stops) if place >= 0]
+        if places:
+            self.held, self.stopped = self.held[: min(places)], True
+
+    def new_text(self, *, whole: bool) -> str:
+        """The text of the tokens that were not looked at; "" while its last character is unfinished."""
+        before, after = self.decode(self.begin, self.told), self.decode(self.begin, len(self.tokens))
+        if after.endswith(UNFINISHED) and not whole:
+            return ""
+        text = after[len(before) :]
+        if text:
+            self.begin, self.told = self.told, len(self.tokens)
+        return text
+
+    def decode(self, begin: int, end: int) -> str:
+        return str(self.tokenizer.decode(self.tokens[begin:end], skip_special_tokens=self.skip_special_tokens))
+
+
+def overlap(text: str, stop: str) -> int:
+    """How many characters at the end of the text are the beginning of `stop`."""
+    return next((size for size in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:size])), 0)
+
+
+class Penalties(LogitsProcessor):
+    """Lowers the logits of tokens that were written: by `presence`, and by `frequency` for each time."""
+
+    def __init__(self, writer: Writer, presence: float, frequency: float) -> None:
+        self.writer, self.presence, self.frequency = writer, presence, frequency
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        written = torch.tensor(self.writer.tokens, dtype=torch.long, device=scores.device)
+        counts = torch.bincount(written, minlength=scores.shape[-1])[: scores.shape[-1]].to(scores.dtype)
+        return scores - self.presence * (counts > 0) - self.frequency * counts
+
+
+class EverOn(LogitsProcessor):
+    """Lets no text end by itself: the tokens that would end it are not written."""
+
+    def __init__(self, ends: Iterable[int]) -> None:
+        self.ends = list(ends)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        scores = scores.clone()
+        scores[:, self.ends] = -float("inf")
+        return scores
