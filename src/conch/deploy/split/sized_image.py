@@ -1,0 +1,41 @@
+"""Splits of tasks on one image whose answer is in its pixels, if nothing around the network needs transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from conch.deploy.split.generic import Captured
+from conch.deploy.split.image import core_part, image_part, network_of
+from conch.deploy.split.parts import CannotSplit, Split
+from conch.deploy.split.stages import python_part
+from conch.deploy.split.subject import Subject
+from conch.deploy.tasks import TensorSpec
+from conch.tensor import DataType
+
+IMAGE_SIZE = TensorSpec("image_size", DataType.INT64, (2,), "height and width of the image as it came")
+_PIXELS = frozenset({"pixel_values", "pixel_mask"})
+
+
+def split_around(
+    subject: Subject, fields: Sequence[str], template: str, summary: str, contents: Mapping[str, bytes]
+) -> Split:
+    """Pixels, the network, and a postprocess that reads the network's `fields` and the size of the image.
+
+    Args:
+        template: of the postprocess; `summary` and `contents` are its too.
+
+    Raises:
+        CannotSplit: only transformers makes what the network takes.
+    """
+    captured = Captured(subject)
+    inputs = captured.inputs()
+    if others := sorted({spec.name for spec in inputs} - _PIXELS):
+        raise CannotSplit(f"the network takes {', '.join(others)}, which only transformers can make")
+    preprocess = image_part(subject, (*inputs, IMAGE_SIZE))
+    core = core_part(network_of(captured.module(fields), inputs, fields, captured.batches()))
+    taken = (*core.outputs, IMAGE_SIZE)
+    files = ((), contents)
+    postprocess = python_part(
+        subject, "postprocess", template, taken, subject.plan.outputs, summary=summary, files=files
+    )
+    return Split((preprocess, core, postprocess))

@@ -1,0 +1,67 @@
+"""From what a detector's network says to boxes on the image, with numpy alone: what transformers' processors do.
+
+Two settings tell the families apart:
+
+    scores    "softmax" of all classes, of which the last means nothing (DETR, YOLOS), or "sigmoid" (others)
+    top       null: every query is its best class. Otherwise the best pairs of query and class count, so many of them;
+              "queries": as many as the network has queries
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Detections(NamedTuple):
+    """What was found, in the network's order, or the best first if `top` says how many count."""
+
+    scores: np.ndarray  # [found]
+    classes: np.ndarray  # [found]
+    boxes: np.ndarray  # [found, (xmin, ymin, xmax, ymax)], in pixels
+
+
+def detect(
+    logits: np.ndarray,
+    boxes: np.ndarray,
+    image_size: np.ndarray,
+    threshold: float,
+    scores: str,
+    top: int | str | None,
+) -> Detections:
+    """The objects that score more than `threshold`.
+
+    Args:
+        logits: [queries, classes].
+        boxes: [queries, (middle x, middle y, width, height)], as shares of the image.
+        image_size: height and width.
+    """
+    shares = sigmoid(logits) if scores == "sigmoid" else softmax(logits)[:, :-1]
+    if top is None:
+        found = Detections(shares.max(axis=-1), shares.argmax(axis=-1), to_pixels(boxes, image_size))
+    else:
+        count = len(logits) if top == "queries" else int(top)
+        order = np.argsort(-shares.reshape(-1), kind="stable")[:count]
+        query, kind = np.divmod(order, shares.shape[-1])
+        found = Detections(shares.reshape(-1)[order], kind, to_pixels(boxes[query], image_size))
+    kept = found.scores > threshold
+    return Detections(found.scores[kept], found.classes[kept], found.boxes[kept])
+
+
+def to_pixels(boxes: np.ndarray, image_size: np.ndarray) -> np.ndarray:
+    """Boxes by their corners."""
+    middle, half = boxes[:, :2], np.float32(0.5) * boxes[:, 2:]
+    height, width = (np.float32(size) for size in image_size)
+    return np.concatenate([middle - half, middle + half], axis=-1) * np.array([width, height] * 2, np.float32)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers: np.ndarray = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    small = np.exp(-np.abs(logits))  # at most 1
+    shares: np.ndarray = np.where(logits >= 0, 1, small) / (1 + small)
+    return shares
