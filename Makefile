@@ -11,7 +11,7 @@ SLOW   ?= 1
 # Further arguments of coverage-table: --resume, --only NAME ..., --real DIR, --jobs N; of oracle-compare: examples
 ARGS   ?=
 # Processes that share the tests, each module in one of them; 0: none but pytest's own
-JOBS   ?= 0
+JOBS   ?= 2
 
 .PHONY: help run test check format bench oracle-compare coverage-table clean
 
@@ -21,7 +21,7 @@ help:  ## list the targets
 run: $(VENV)/.installed  ## deploy the demo model, start the server, send the first request (ONCE=1: stop after the answer)
 	$(BIN)/python examples/run_demo.py --model $(MODEL) $(if $(ONCE),--once)
 
-test: check  ## everything: style, types, layers and the whole test suite (JOBS=2: in two processes)
+test: check  ## everything: style, types, layers and the whole test suite (in JOBS processes, two unless told otherwise; 0: in one)
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 check: $(VENV)/.installed  ## style, types and layers, without the tests
