@@ -189,6 +189,27 @@ def test_options_of_exported_networks_are_refused_where_there_is_none(
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("task", "arguments", "text"),
+    [
+        ("text-classification", (), "--stream is for text-generation, got text-classification"),
+        ("text-generation", ("--approach", "ensemble"), "--stream writes one model that holds all"),
+        ("text-generation", ("--max-batch-size", "4"), "leave --max-batch-size out"),
+    ],
+)
+def test_what_cannot_be_streamed_is_refused(
+    task: str,
+    arguments: tuple[str, ...],
+    text: str,
+    checkpoint_of: Callable[[str], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(str(checkpoint_of(task)), "--model-repository", str(tmp_path), "--stream", *arguments) == 1
+    assert text in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_cannot_be_split_is_deployed_by_approach_1_and_says_so(
     checkpoint_of: Callable[[str], Path],
     tmp_path: Path,

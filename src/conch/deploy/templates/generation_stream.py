@@ -41,8 +41,7 @@ class TritonPythonModel:
                 (row,) = rows(request, self.settings.batched)
                 last = self.write(row, self.settings.parameters(request), sender)
             except Exception as error:
-                known = isinstance(error, ValueError)
-                last = failure(error if known else RuntimeError(f"{type(error).__name__}: {error}"))
+                last = failure(error)
             sender.send(last, FINAL)
 
     def write(self, row: Row, parameters: dict[str, Any], sender: Any) -> Any:

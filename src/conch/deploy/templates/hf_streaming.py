@@ -40,10 +40,9 @@ class Writer(StoppingCriteria):
         return self.tokens[-1] if self.tokens else None
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        sequence = input_ids[0].tolist()
         if not self.tokens:
-            self.prompt_tokens = len(sequence) - 1
-        self.tokens = sequence[self.prompt_tokens :]
+            self.prompt_tokens = input_ids.shape[1] - 1
+        self.tokens += input_ids[0, self.prompt_tokens + len(self.tokens) :].tolist()
         self.take(self.new_text(whole=False))
         return torch.full((1,), self.stopped, device=input_ids.device)
 
