@@ -65,7 +65,6 @@ LIGHT = (
 GENERIC = (
     "automatic-speech-recognition",
     "document-question-answering.donut",
-    "image-segmentation.detr",
     "text-generation",
     "zero-shot-object-detection",
 )
