@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from conch.deploy.tasks.spec import AUDIO, IMAGE, JSON_OUTPUT, ParameterSpec, Task, TensorSpec, text_input
+from conch.deploy.tasks.writing import CHOICE, COURSE, GENERATE_KWARGS, SKIP_SPECIAL_TOKENS
 from conch.tensor import DataType
 
 _LIBRARIES = (
@@ -27,23 +28,13 @@ _SOUNDS = msgspec.structs.replace(
 _GENERATED = TensorSpec("generated_text", DataType.BYTES, (-1,), "the text, one entry a returned sequence")
 
 _PARAMETERS = (
-    ParameterSpec("max_new_tokens", "int", "at most that many tokens"),
-    ParameterSpec("min_new_tokens", "int", "at least that many tokens"),
-    ParameterSpec("do_sample", "bool", "draw tokens instead of taking the likeliest"),
-    ParameterSpec("temperature", "float", "how daringly tokens are drawn"),
-    ParameterSpec("top_p", "float", "draw among the likeliest tokens that make up this probability"),
-    ParameterSpec("top_k", "int", "draw among that many tokens"),
-    ParameterSpec("num_beams", "int", "beam search with that many beams"),
-    ParameterSpec("num_return_sequences", "int", "how many texts to return"),
-    ParameterSpec("repetition_penalty", "float", "above 1: repeat less"),
-    ParameterSpec("stop_sequence", "texts", "stop after this text, or after any of a JSON list of texts"),
-    ParameterSpec("seed", "int", "draw the same tokens for the same seed; such a request is generated alone"),
+    *CHOICE,
+    *COURSE,
     ParameterSpec("return_full_text", "bool", "put the prompt before the new text"),
-    ParameterSpec("skip_special_tokens", "bool", "leave special tokens out of the text"),
+    SKIP_SPECIAL_TOKENS,
 )
 #: Parameters of which several texts come, or none before the end.
 _NOT_STREAMED = ("num_beams", "num_return_sequences", "return_full_text")
-_GENERATE_KWARGS = ParameterSpec("generate_kwargs", "generation", "other arguments of `generate`")
 
 TEXT_GENERATION = Task(
     name="text-generation",
@@ -66,7 +57,7 @@ IMAGE_TEXT_TO_TEXT = Task(
     libraries=_LIBRARIES,
     inputs=(_PROMPT, _MESSAGES, _IMAGES),
     outputs=(_GENERATED, JSON_OUTPUT),
-    parameters=(*_PARAMETERS, _GENERATE_KWARGS),
+    parameters=(*_PARAMETERS, GENERATE_KWARGS),
     max_batch_size=8,
     packages=("pillow",),
 )
@@ -79,7 +70,7 @@ ANY_TO_ANY = Task(
     libraries=_LIBRARIES,
     inputs=(_PROMPT, _MESSAGES, _IMAGES, _SOUNDS),
     outputs=(_GENERATED, JSON_OUTPUT),
-    parameters=(*_PARAMETERS, _GENERATE_KWARGS),
+    parameters=(*_PARAMETERS, GENERATE_KWARGS),
     max_batch_size=8,
     packages=("pillow", "soundfile", "soxr"),
 )

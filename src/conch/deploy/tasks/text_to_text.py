@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from conch.deploy.tasks.spec import TRUNCATION, ParameterSpec, Task, TensorSpec, text_input
+from conch.deploy.tasks.writing import CHOICE, COURSE, GENERATE_KWARGS, SKIP_SPECIAL_TOKENS
 from conch.tensor import DataType
 
 _LIBRARIES = (
@@ -10,23 +11,14 @@ _LIBRARIES = (
     *("hf_serving.py", "hf_text.py", "hf_generation.py", "hf_text_to_text.py"),
 )
 _PARAMETERS = (
-    ParameterSpec("max_new_tokens", "int", "at most that many tokens"),
-    ParameterSpec("min_new_tokens", "int", "at least that many tokens"),
-    ParameterSpec("do_sample", "bool", "draw tokens instead of taking the likeliest"),
-    ParameterSpec("temperature", "float", "how daringly tokens are drawn"),
-    ParameterSpec("top_p", "float", "draw among the likeliest tokens that make up this probability"),
-    ParameterSpec("top_k", "int", "draw among that many tokens"),
-    ParameterSpec("num_beams", "int", "beam search with that many beams"),
-    ParameterSpec("num_return_sequences", "int", "how many texts to return"),
+    *CHOICE,
     ParameterSpec("length_penalty", "float", "beam search: above 0 prefers longer texts, below 0 shorter ones"),
     ParameterSpec("early_stopping", "bool", "beam search: end with as many finished texts as there are beams"),
     ParameterSpec("no_repeat_ngram_size", "int", "repeat no sequence of that many tokens"),
-    ParameterSpec("repetition_penalty", "float", "above 1: repeat less"),
-    ParameterSpec("stop_sequence", "texts", "stop after this text, or after any of a JSON list of texts"),
-    ParameterSpec("seed", "int", "draw the same tokens for the same seed; such a request is generated alone"),
-    ParameterSpec("skip_special_tokens", "bool", "leave special tokens out of the text"),
+    *COURSE,
+    SKIP_SPECIAL_TOKENS,
     TRUNCATION,
-    ParameterSpec("generate_kwargs", "generation", "other arguments of `generate`"),
+    GENERATE_KWARGS,
 )
 
 
