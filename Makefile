@@ -13,6 +13,9 @@ ARGS   ?=
 # Processes that share the tests, each module in one of them; 0: none but pytest's own
 JOBS   ?= 2
 
+# Servers are started hundreds of times by tests and measured by benchmarks: with their bytecode, as pip installs them.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help run test check format bench oracle-compare coverage-table clean
 
 help:  ## list the targets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import signal
 import socket
@@ -61,7 +62,7 @@ def running(name: str, command: str, repository: Path, limit_s: float = 120.0) -
     log_path = repository.parent / f"{name}.log"
     with log_path.open("wb") as log:
         started = time.monotonic()
-        child = subprocess.Popen(shlex.split(line), stdout=log, stderr=log)
+        child = subprocess.Popen(shlex.split(line), stdout=log, stderr=log, env=_environment())
         try:
             _wait_ready(child, http, started + limit_s, log_path)
             yield Server(name, http, grpc, metrics, psutil.Process(child.pid), time.monotonic() - started)
@@ -72,6 +73,11 @@ def running(name: str, command: str, repository: Path, limit_s: float = 120.0) -
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
+
+
+def _environment() -> dict[str, str]:
+    """This process's, but for bytecode that may not be kept: what pip installs is compiled, a checkout is not."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _wait_ready(child: subprocess.Popen[bytes], http: int, deadline: float, log: Path) -> None:

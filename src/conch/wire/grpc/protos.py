@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tritonclient.grpc import service_pb2
+from conch.config.proto import service_pb2
 
 #: `tritonclient.grpc.service_pb2`; protobuf builds its classes at run time, so no type checker knows them.
 pb: Any = service_pb2

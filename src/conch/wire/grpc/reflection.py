@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from google.protobuf import descriptor_pb2
-from tritonclient.grpc import model_config_pb2, service_pb2
 
+from conch.config.proto import model_config_pb2, service_pb2
 from conch.wire.grpc.descriptors import ProtoFile
 from conch.wire.grpc.dispatch import Method, StreamMethod
 from conch.wire.grpc.health import health_file
