@@ -19,7 +19,7 @@ _PACKAGE = "tritonclient.grpc"
 def _generated() -> tuple[ModuleType, ModuleType]:
     """`tritonclient.grpc.model_config_pb2` and `service_pb2`, without the client around them.
 
-    `import tritonclient.grpc` imports grpcio and its asyncio: a fifth of the time of a server's imports, and 12 MB. So a
+    `import tritonclient.grpc` imports grpcio and its asyncio: a fifth of the time of a start, and 12 MB. So a
     package without contents stands in its place while the two modules are imported, and nothing of that remains: who
     imports the client later gets all of it, with these same message classes (protobuf has one for each message).
     """
