@@ -18,6 +18,7 @@ import numpy as np
 
 from conch import __version__
 from conch.backend_api import ReadinessBackend
+from conch.backends.python.received import ReceiveMemory
 from conch.backends.registry import BackendRegistry
 from conch.config.cache_options import CacheOptions, LocalCacheOptions
 from conch.config.serve_options import ServeOptions
@@ -116,7 +117,7 @@ class _Application:
             loop.add_signal_handler(number, self._on_signal, number)
         try:
             gpus = open_gpus(os.environ) if options.allow_gpu_metrics else None
-            listeners = build_listeners(server, options, grpc_delays(os.environ), gpus)
+            listeners = build_listeners(server, options, grpc_delays(os.environ), gpus, ReceiveMemory().allocate)
         except ConchError as error:
             raise StartupError(error.message) from error
         try:

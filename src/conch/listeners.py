@@ -12,6 +12,7 @@ import msgspec
 from conch.config.serve_options import ServeOptions
 from conch.core.server import InferenceServer
 from conch.errors import ConchError
+from conch.tensor.memory import Allocate, heap_memory
 from conch.wire.api_keys import ApiKeys
 from conch.wire.gpus import Gpus
 from conch.wire.grpc.delays import Delays
@@ -50,12 +51,17 @@ class Listener(Protocol):
 
 
 def build_listeners(
-    server: InferenceServer, options: ServeOptions, grpc_delays: Delays = _NO_DELAYS, gpus: Gpus | None = None
+    server: InferenceServer,
+    options: ServeOptions,
+    grpc_delays: Delays = _NO_DELAYS,
+    gpus: Gpus | None = None,
+    allocate: Allocate = heap_memory,
 ) -> Mapping[str, Listener]:
     """The listeners by the names logs call them; none is started.
 
     Args:
         gpus: those that the metrics page shows.
+        allocate: makes room for large requests.
 
     Raises:
         InvalidArgumentError: the API keys cannot be read, or a pattern is no regular expression.
@@ -69,9 +75,11 @@ def build_listeners(
         counter_latencies=options.metrics_config.counter_latencies,
         gpus=gpus,
     )
-    http = http_options(options)
+    http = http_options(options, allocate)
     if options.allow_grpc:
-        listeners["GRPCInferenceService"] = GrpcServer(server, grpc_options(options, grpc_delays), regions, keys)
+        listeners["GRPCInferenceService"] = GrpcServer(
+            server, grpc_options(options, grpc_delays, allocate), regions, keys
+        )
     if options.allow_http:
         listeners["HTTPService"] = HttpServer(server, http, regions, keys)
     if options.allow_sagemaker:
@@ -121,7 +129,7 @@ def _tls(enabled: bool, certificate: str, key: str, root: str, *, mutual: bool) 
     return TlsOptions(Path(certificate), Path(key), Path(root) if root else None, mutual) if enabled else None
 
 
-def http_options(options: ServeOptions) -> HttpOptions:
+def http_options(options: ServeOptions, allocate: Allocate = heap_memory) -> HttpOptions:
     """The HTTP listener's settings."""
     return HttpOptions(
         host=options.http_address,
@@ -137,6 +145,7 @@ def http_options(options: ServeOptions) -> HttpOptions:
             mutual=options.http_use_ssl_mutual,
         ),
         restrictions=options.http_restricted_api,
+        allocate=allocate,
     )
 
 
@@ -151,7 +160,7 @@ def openai_options(options: ServeOptions) -> HttpOptions:
     )
 
 
-def grpc_options(options: ServeOptions, delays: Delays = _NO_DELAYS) -> GrpcOptions:
+def grpc_options(options: ServeOptions, delays: Delays = _NO_DELAYS, allocate: Allocate = heap_memory) -> GrpcOptions:
     """The gRPC listener's settings."""
     never = float("inf")
     limits = Http2Limits(
@@ -181,4 +190,5 @@ def grpc_options(options: ServeOptions, delays: Delays = _NO_DELAYS) -> GrpcOpti
         restrictions=options.grpc_restricted_protocol,
         limits=limits,
         delays=delays,
+        allocate=allocate,
     )

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as pb
 
+from conch.tensor.memory import heap_memory
 from conch.wire.grpc.http2 import frames
 from conch.wire.grpc.http2.frames import ConnectionFault
 from conch.wire.grpc.messages import MessageReader, frame_message
@@ -63,7 +64,7 @@ CUTS = st.lists(st.integers(0, 10**6), max_size=20)
 def test_messages_are_read_whole_however_they_are_cut(messages: list[bytes], places: list[int], encoding: str) -> None:
     level = 0 if encoding == "identity" else 6
     stream = b"".join(b"".join(frame_message([message], encoding, level)[0]) for message in messages)
-    reader = MessageReader(encoding, 1000)
+    reader = MessageReader(encoding, 1000, heap_memory)
     read = [bytes(message) for chunk in cut(stream, places) for message in reader.feed(chunk)]
     assert read == messages
     assert not reader.in_message
@@ -73,7 +74,7 @@ def test_messages_are_read_whole_however_they_are_cut(messages: list[bytes], pla
 def test_reader_says_how_much_is_missing(message: bytes, have: int) -> None:
     framed = b"".join(frame_message([message], "identity", 0)[0])
     have = min(have, len(framed) - 1)
-    reader = MessageReader("identity", 1000)
+    reader = MessageReader("identity", 1000, heap_memory)
     assert list(reader.feed(framed[:have])) == []
     missing = len(framed) - have
     assert reader.needed == (5 - have if have < 5 else missing)
@@ -83,7 +84,7 @@ def test_reader_says_how_much_is_missing(message: bytes, have: int) -> None:
 @given(st.integers(101, 2**32 - 1))
 def test_announced_size_above_the_limit_is_refused_before_it_comes(size: int) -> None:
     with pytest.raises(RpcError, match="larger than max"):
-        list(MessageReader("identity", 100).feed(b"\0" + struct.pack(">I", size)))
+        list(MessageReader("identity", 100, heap_memory).feed(b"\0" + struct.pack(">I", size)))
 
 
 @given(st.integers(0, 2**64 - 1))

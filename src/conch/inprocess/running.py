@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from conch import app
 from conch.backend_api import Backend
+from conch.backends.python.received import ReceiveMemory
 from conch.backends.registry import BackendRegistry
 from conch.config.serve_options import ServeOptions
 from conch.core.api import LogSettings
@@ -93,7 +94,7 @@ class RunningServer:
         logs = LogControl(LogSettings("", True, True, True, options.log_verbose, options.log_format))
         self.core = app.build_server(options, logs, repositories, self._registry)
         if listen:
-            self._listeners = build_listeners(self.core, options, gpus=self.gpus)
+            self._listeners = build_listeners(self.core, options, gpus=self.gpus, allocate=ReceiveMemory().allocate)
         for listener in self._listeners.values():
             await listener.start()
         try:

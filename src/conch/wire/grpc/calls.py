@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from conch.core.queue import RequestFuture
+from conch.tensor.memory import Allocate, heap_memory
 from conch.tensor.tensor import Buffer
 from conch.wire.grpc.head import CallHead, Metadata
 from conch.wire.grpc.http2.stream import Stream
@@ -43,10 +44,16 @@ class CallOptions(msgspec.Struct, frozen=True):
     Attributes:
         max_message_bytes: limit of a request message, compressed and decompressed.
         compression_level: zlib level of answers to clients that understand compression; 0 for off.
+        allocate: makes room for large messages.
     """
 
     max_message_bytes: int = 2**31 - 1
     compression_level: int = 0
+    allocate: Allocate = heap_memory
+
+    def reader(self, encoding: str) -> MessageReader:
+        """Reads the messages of a call whose client compresses them like that."""
+        return MessageReader(encoding, self.max_message_bytes, self.allocate)
 
 
 class Call:
@@ -137,7 +144,7 @@ class UnaryCall(Call):
                     return
             reader = self._reader
             if reader is None:
-                reader = self._reader = MessageReader(self.head.encoding, self._options.max_message_bytes)
+                reader = self._reader = self._options.reader(self.head.encoding)
             self._take(reader, reader.feed(chunk), end)
         except RpcError as error:
             self._fail(error.status, error.message)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
-import numpy as np
-
+from conch.tensor.memory import Allocate
 from conch.tensor.tensor import Buffer
 from conch.wire.grpc.outcome import RpcError, Status
 
@@ -27,14 +26,16 @@ class MessageReader:
     Args:
         encoding: compression of messages whose flag says so.
         max_message_bytes: limit of a message, compressed and decompressed.
+        allocate: makes room for messages.
 
     Attributes:
         needed: bytes that must still come before the current message is complete (its prefix included).
     """
 
-    __slots__ = ("_compressed", "_encoding", "_filled", "_limit", "_message", "_prefix", "needed")
+    __slots__ = ("_allocate", "_compressed", "_encoding", "_filled", "_limit", "_message", "_prefix", "needed")
 
-    def __init__(self, encoding: str, max_message_bytes: int) -> None:
+    def __init__(self, encoding: str, max_message_bytes: int, allocate: Allocate) -> None:
+        self._allocate = allocate
         self._encoding = encoding
         self._limit = max_message_bytes
         self._prefix = bytearray()
@@ -96,8 +97,7 @@ class MessageReader:
         check_flag(flag, self._encoding)
         check_size(length, self._limit)
         self._compressed = flag == 1
-        # Not a bytearray: that would write zeros first, so that five bytes from a client could cost 2 GiB of memory.
-        self._message = np.empty(length, np.uint8).data
+        self._message = self._allocate(length)
         self._filled = 0
 
     def _finished(self, message: memoryview) -> Buffer:

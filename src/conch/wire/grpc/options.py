@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from conch.config.restrictions import Restriction
+from conch.tensor.memory import Allocate, heap_memory
 from conch.wire.grpc.delays import Delays
 from conch.wire.grpc.http2.limits import Http2Limits
 from conch.wire.tls import TlsOptions
@@ -27,6 +28,7 @@ class GrpcOptions(msgspec.Struct, frozen=True):
         restrictions: category -> the metadata that opens the methods of that category.
         limits: what one connection may cost, keepalive and connection age.
         delays: how long calls are held up, for tests of clients.
+        allocate: makes room for large messages.
     """
 
     host: str = "0.0.0.0"
@@ -39,3 +41,4 @@ class GrpcOptions(msgspec.Struct, frozen=True):
     restrictions: Mapping[str, Restriction] = {}
     limits: Http2Limits = Http2Limits()
     delays: Delays = Delays()
+    allocate: Allocate = heap_memory

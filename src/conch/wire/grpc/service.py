@@ -48,7 +48,7 @@ class InferenceService:
         methods += Reflection([method.path for method in methods]).methods()
         level = COMPRESSION_LEVELS[options.compression]
         guard = Guard(keys, options.restrictions) if keys is not None or options.restrictions else None
-        self.calls = GrpcCalls(methods, CallOptions(options.max_message_bytes, level), guard)
+        self.calls = GrpcCalls(methods, CallOptions(options.max_message_bytes, level, options.allocate), guard)
 
     def drain(self) -> None:
         """End the calls that would never end by themselves."""

@@ -35,7 +35,7 @@ class StreamCall(Call):
         handle: Callable[[StreamCall], Awaitable[None]],
     ) -> None:
         super().__init__(stream, head, options, tasks)
-        self._reader = MessageReader(head.encoding, options.max_message_bytes)
+        self._reader = options.reader(head.encoding)
         self._unread: deque[Buffer] = deque()
         self._unread_bytes = 0
         self._closed = False

@@ -9,10 +9,12 @@ from typing import Any, Protocol, cast
 
 from conch.core.queue import RequestFuture
 from conch.errors import CancelledError, ConchError
+from conch.tensor.memory import Allocate
 from conch.wire.http.known_heads import KnownHeads
 from conch.wire.http.messages import HttpApp, HttpRequest, Outcome, Pending, Reply, RequestHead, Streamed, error_reply
 from conch.wire.http.reader import Limits, RequestReader
 from conch.wire.http.streaming import StreamWriter
+from conch.wire.placed_reader import PlacedReader
 
 #: A reply up to this size leaves as one buffer; larger bodies are handed to the transport part by part, uncopied.
 _JOIN_BYTES = 1 << 16
@@ -28,11 +30,13 @@ class ConnectionOwner(Protocol):
 
     Attributes:
         heads: the heads that came over any of its connections.
+        allocate: makes room for large bodies.
     """
 
     app: HttpApp
     limits: Limits
     heads: KnownHeads
+    allocate: Allocate
     loop: asyncio.AbstractEventLoop
 
     def opened(self, connection: Connection) -> None: ...
@@ -52,7 +56,7 @@ class Connection(asyncio.Protocol):
         self._limits = owner.limits
         self._loop = owner.loop
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self._reader = RequestReader(self, owner.limits, owner.app.needs_raw_headers, owner.heads)
+        self._reader = RequestReader(self, owner.limits, owner.app.needs_raw_headers, owner.heads, owner.allocate)
         # The messages being answered.
         self._waiting: deque[HttpRequest] = deque()
         self._current: HttpRequest | None = None
@@ -127,6 +131,16 @@ class Connection(asyncio.Protocol):
         self._refused = True
         if self._current is None and not self._waiting:
             self._write_refusal()
+
+    def place(self, target: memoryview) -> bool:
+        """Have the system read into `target`."""
+        if self._waiting or self._refused or self.closing or self._transport.is_closing():
+            return False
+        PlacedReader(self._transport, self, target, self._on_progress, self._reader.placed)
+        return True
+
+    def _on_progress(self) -> None:
+        self._progress_at = self._loop.time()
 
     # Answering
 

@@ -52,7 +52,7 @@ class GenerateEndpoints:
         config = self._server.model(route.model, route.version).config
         if request.headers.get(b"content-encoding", b"identity") not in (b"identity", b""):
             raise InvalidArgumentError("Unsupported content-encoding, only 'identity' is supported.")
-        wanted = decode_generate(config, route.version, request.body)
+        wanted = decode_generate(config, route.version, bytes(request.body))
         tracing = self._server.tracing
         if tracing.active:
             wanted = tracing.begin(wanted, traceparent(request.headers))

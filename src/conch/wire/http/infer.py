@@ -11,6 +11,7 @@ import msgspec
 from conch.core.api import ModelView, ServerApi
 from conch.errors import UnsupportedError
 from conch.inference import InferResponse, Parameter
+from conch.tensor.tensor import Buffer
 from conch.trace import RequestTrace
 from conch.wire.codec.forwarding import header_pattern
 from conch.wire.http.compression import CODINGS, accepted_coding, compress, decompress
@@ -83,7 +84,7 @@ class InferEndpoint:
             lambda body: self._infer(view, request, route, body),
         )
 
-    def _infer(self, view: ModelView, request: HttpRequest, route: Route, body: bytes) -> Outcome:
+    def _infer(self, view: ModelView, request: HttpRequest, route: Route, body: Buffer) -> Outcome:
         said: _Said = request.head.note
         tracing = self._server.tracing
         trace = tracing.sample(route.model, said.trace) if tracing.active else None

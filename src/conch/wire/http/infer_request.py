@@ -96,7 +96,7 @@ class Target(msgspec.Struct, frozen=True):
     regions: SharedMemoryRegions
 
 
-def decode_infer(target: Target, body: bytes, header: bytes | None, forwarded: Mapping[str, Parameter]) -> Decoded:
+def decode_infer(target: Target, body: Buffer, header: bytes | None, forwarded: Mapping[str, Parameter]) -> Decoded:
     """Decode an inference request.
 
     Args:
@@ -117,7 +117,7 @@ def decode_infer(target: Target, body: bytes, header: bytes | None, forwarded: M
     if json_bytes == len(body):
         parsed = _parse_head(body)
     elif json_bytes <= _CACHED_BYTES:
-        parsed = _parse_head_once(body[:json_bytes])
+        parsed = _parse_head_once(bytes(body[:json_bytes]))
     else:
         parsed = _parse_head(memoryview(body)[:json_bytes])
     fields = parsed.fields
@@ -152,7 +152,7 @@ def _header_length(header: bytes, body_bytes: int) -> int:
     return length
 
 
-def _tensors(head: _Head, body: bytes, offset: int, target: Target) -> tuple[Tensor, ...]:
+def _tensors(head: _Head, body: Buffer, offset: int, target: Target) -> tuple[Tensor, ...]:
     """The input tensors; binary data is taken from `body` from `offset` on, in the order of the inputs."""
     tensors: list[Tensor] = []
     for entry in head.inputs:
@@ -165,7 +165,7 @@ def _tensors(head: _Head, body: bytes, offset: int, target: Target) -> tuple[Ten
                     f"'{target.view.config.name}'"
                 )
             # A small copy is cheaper than a view.
-            data = body[offset:end] if entry.byte_size < _VIEW_BYTES else memoryview(body)[offset:end]
+            data = bytes(body[offset:end]) if entry.byte_size < _VIEW_BYTES else memoryview(body)[offset:end]
             offset = end
         elif entry.area is not None:
             data = target.regions.view(entry.area).toreadonly()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from conch.errors import UnavailableError
+from conch.tensor.memory import Allocate, heap_memory
 from conch.wire.http.connection import Connection
 from conch.wire.http.known_heads import KnownHeads
 from conch.wire.http.messages import HttpApp
@@ -22,9 +23,10 @@ class Listener:
         port: the port in use, after `start`; tells which one the system chose for port 0.
     """
 
-    def __init__(self, app: HttpApp, limits: Limits) -> None:
+    def __init__(self, app: HttpApp, limits: Limits, allocate: Allocate = heap_memory) -> None:
         self.app = app
         self.limits = limits
+        self.allocate = allocate
         self.port = 0
         self.loop: asyncio.AbstractEventLoop
         self._server: asyncio.Server | None = None

@@ -54,7 +54,7 @@ class HttpRequest(msgspec.Struct, frozen=True, gc=False):
     """One complete request; `body` has no transfer coding any more, but may have a content coding."""
 
     head: RequestHead
-    body: bytes
+    body: Buffer
 
     @property
     def method(self) -> bytes:

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from conch.core.api import ServerApi
 from conch.errors import AlreadyExistsError, ConchError, InvalidArgumentError
+from conch.tensor.tensor import Buffer
 from conch.wire.http.json_text import decode_json
 from conch.wire.http.messages import HttpRequest, Outcome, Pending, Reply, empty_reply, error_reply, json_reply
 from conch.wire.http.router import Route
@@ -89,7 +90,7 @@ class MultiModel:
     def _is_ready(self, name: str) -> bool:
         return self._server.is_model_ready(name, "")
 
-    async def _load(self, body: bytes) -> None:
+    async def _load(self, body: Buffer) -> None:
         document = decode_json(body) if body else {}
         name = _text(document, "model_name")
         location, directory = await asyncio.to_thread(_model_directory, _text(document, "url"), self._root)

@@ -9,9 +9,10 @@ from conch.config.schema import ModelConfig
 from conch.errors import InvalidArgumentError
 from conch.inference import request_prefix
 from conch.tensor import DataType, Tensor
+from conch.tensor.tensor import Buffer
 
 
-def raw_tensor(config: ModelConfig, body: bytes) -> Tensor:
+def raw_tensor(config: ModelConfig, body: Buffer) -> Tensor:
     """The only input with a batch of one, its one variable dimension taken from the size of the body.
 
     A BYTES input must have shape [1]; the body is its single element, without a length in front.
@@ -32,7 +33,7 @@ def raw_tensor(config: ModelConfig, body: bytes) -> Tensor:
             raise InvalidArgumentError(
                 f"{prefix}For BYTE datatype raw input '{spec.name}', the model must have input shape [1]"
             )
-        return Tensor(spec.name, spec.data_type, (*batch, 1), struct.pack("<I", len(body)) + body)
+        return Tensor(spec.name, spec.data_type, (*batch, 1), struct.pack("<I", len(body)) + bytes(body))
     if spec.dims.count(-1) > 1:
         raise InvalidArgumentError(
             f"{prefix}The shape of the raw input '{spec.name}' can not be deduced because there are more than one "

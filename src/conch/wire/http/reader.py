@@ -7,9 +7,12 @@ from typing import Protocol
 import httptools
 import msgspec
 
+from conch.tensor.memory import Allocate
+from conch.tensor.tensor import Buffer
 from conch.wire.http.compression import too_large
 from conch.wire.http.known_heads import MAX_HEAD_BYTES, KnownHeads
 from conch.wire.http.messages import HttpRequest, Reply, RequestHead, error_reply
+from conch.wire.placed_reader import PLACED_BYTES
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -51,11 +54,16 @@ class RequestSink(Protocol):
         """What came cannot be read on; `reply` says why. Called once, nothing is read afterwards."""
         ...
 
+    def place(self, target: memoryview) -> bool:
+        """Read what comes next into `target` and call `RequestReader.placed` once it is full; False: not now."""
+        ...
+
 
 class RequestReader:
     """Reads the requests of one connection.
 
     A head that was seen before is found by its bytes, and its body cut off by its length; the parser sees neither.
+    The rest of a large body with tensors is read where it is to lie.
 
     Attributes:
         receiving: a request has begun and is not complete.
@@ -63,8 +71,11 @@ class RequestReader:
         started_at: when it began, on the clock of `feed`'s `now`.
     """
 
-    def __init__(self, sink: RequestSink, limits: Limits, keeps_raw_headers: bool, known: KnownHeads) -> None:
+    def __init__(
+        self, sink: RequestSink, limits: Limits, keeps_raw_headers: bool, known: KnownHeads, allocate: Allocate
+    ) -> None:
         self._sink = sink
+        self._allocate = allocate
         self._limits = limits
         self._known = known
         self._keeps_raw_headers = keeps_raw_headers
@@ -77,7 +88,8 @@ class RequestReader:
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
         self._raw_headers: list[tuple[bytes, bytes]] = []
-        self._chunks: list[bytes] = []
+        self._chunks: list[Buffer] = []
+        self._placed: memoryview | None = None  # a body whose rest is read into it
         self._body_bytes = 0
         self._wire_bytes = 0
         self._body_remaining = 0  # of a body that bypasses the parser
@@ -98,11 +110,38 @@ class RequestReader:
             data = rest
         if data:
             self._receive(data)
+        if self._body_remaining >= PLACED_BYTES and self._placed is None:
+            self._place()
+
+    def placed(self) -> None:
+        """What `place` of the sink was asked for is there."""
+        body, self._placed = self._placed, None
+        if body is not None:
+            self._chunks = [body]
+            self._end_body()
 
     def abandon(self) -> None:
         """Forget the request that is being received."""
         self.receiving = False
         self._chunks = []
+        self._placed = None
+
+    def _place(self) -> None:
+        """Have the rest of a body read where it is to lie, if it is one of tensors."""
+        head = self._head
+        if (
+            head is None
+            or not self.receiving
+            or not head.target.endswith(b"/infer")
+            or b"content-encoding" in head.headers
+        ):
+            return
+        body = self._allocate(head.body_bytes)
+        filled = head.body_bytes - self._body_remaining
+        if self._sink.place(body[filled:]):
+            body[:filled] = b"".join(self._chunks)
+            self._chunks = []
+            self._placed = body
 
     def _take_known(self, data: bytes) -> bytes | None:
         """Take the message that begins with a head that is known; returns what follows it, None where there is none."""
@@ -134,16 +173,20 @@ class RequestReader:
                 return
             self._chunks.append(data if len(data) == self._body_remaining else data[: self._body_remaining])
             data = data[self._body_remaining :]
-            self._body_remaining = 0
-            if self._parser_waits:
-                self._parser = httptools.HttpRequestParser(self)
-                self._parser_waits = False
-            head, self._head = self._head, None
-            assert head is not None
-            self._complete(head)
+            self._end_body()
             self.feed(data, self._now)
         elif data and not self._sink.closing:
             self._feed(data)
+
+    def _end_body(self) -> None:
+        """A body that bypassed the parser is complete."""
+        self._body_remaining = 0
+        if self._parser_waits:
+            self._parser = httptools.HttpRequestParser(self)
+            self._parser_waits = False
+        head, self._head = self._head, None
+        assert head is not None
+        self._complete(head)
 
     def _feed(self, data: bytes) -> None:
         self._begun = 0

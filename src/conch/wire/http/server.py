@@ -8,6 +8,7 @@ import msgspec
 
 from conch.config.restrictions import Restriction
 from conch.core.api import ServerApi
+from conch.tensor.memory import Allocate, heap_memory
 from conch.wire.api_keys import ApiKeys
 from conch.wire.http.api import Api, failure_reply
 from conch.wire.http.guard import Guard
@@ -32,6 +33,7 @@ class HttpOptions(msgspec.Struct, frozen=True):
         restrictions: category -> the header that opens the calls of that category.
         request_timeout_s: how long a started request may stay without progress.
         idle_timeout_s: how long a connection may rest between requests.
+        allocate: makes room for large requests.
     """
 
     host: str = "0.0.0.0"
@@ -43,6 +45,7 @@ class HttpOptions(msgspec.Struct, frozen=True):
     restrictions: Mapping[str, Restriction] = {}
     request_timeout_s: float = 60.0
     idle_timeout_s: float = 600.0
+    allocate: Allocate = heap_memory
 
 
 class MetricsOptions(msgspec.Struct, frozen=True):
@@ -57,9 +60,14 @@ class _Server:
     """Start and stop, the same for every app."""
 
     def __init__(
-        self, app: HttpApp, limits: Limits, address: tuple[str, int, bool], tls: TlsOptions | None = None
+        self,
+        app: HttpApp,
+        limits: Limits,
+        address: tuple[str, int, bool],
+        tls: TlsOptions | None = None,
+        allocate: Allocate = heap_memory,
     ) -> None:
-        self.listener = Listener(app, limits)
+        self.listener = Listener(app, limits, allocate)
         self._address = address
         self._tls = tls
 
@@ -100,7 +108,8 @@ class HttpServer(_Server):
         keys: ApiKeys | None = None,
     ) -> None:
         app = make_api(server, options, regions or SharedMemoryRegions(), keys)
-        super().__init__(app, _limits(options), (options.host, options.port, options.reuse_port), options.tls)
+        address = options.host, options.port, options.reuse_port
+        super().__init__(app, _limits(options), address, options.tls, options.allocate)
 
 
 class AppServer(_Server):

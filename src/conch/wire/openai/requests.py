@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from conch.tensor.tensor import Buffer
 from conch.wire.openai.errors import RefusedError
 
 _PLACE = re.compile(r" - at `\$\.?(?P<path>.*)`$")
@@ -76,7 +77,7 @@ TextRequest = ChatRequest | CompletionRequest
 _T = TypeVar("_T", bound=msgspec.Struct)
 
 
-def decode(kind: type[_T], body: bytes) -> _T:
+def decode(kind: type[_T], body: Buffer) -> _T:
     """The request in a body.
 
     Raises:

@@ -323,3 +323,17 @@ def test_large_tensors_are_views_into_the_message(endpoint: Endpoint, channel: g
     view = request.inputs[0].data
     assert isinstance(view, memoryview)
     assert (view.readonly, view.format, view.ndim, len(view)) == (True, "B", 1, 8 << 20)
+
+
+def test_large_messages_lie_in_the_room_that_was_made_for_them(start: StartEndpoint) -> None:
+    rooms: list[memoryview] = []
+
+    def allocate(size: int) -> memoryview:
+        rooms.append(memoryview(bytearray(size)))
+        return rooms[-1]
+
+    endpoint = start(allocate=allocate)
+    with grpc.insecure_channel(endpoint.address) as channel:
+        for _ in range(2):
+            stub(channel).ModelInfer(infer_request(raw=bytes(1 << 20)))
+    assert [request.inputs[0].data.obj for request in endpoint.server.requests] == [room.obj for room in rooms]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from conch.tensor.memory import heap_memory
 from conch.wire.http.known_heads import KnownHeads
 from conch.wire.http.messages import HttpRequest, Reply
 from conch.wire.http.reader import Limits, RequestReader
@@ -25,10 +26,13 @@ class Sink:
     def on_refusal(self, reply: Reply) -> None:
         self.refusals.append(reply)
 
+    def place(self, target: memoryview) -> bool:
+        return False
+
 
 def read(known: KnownHeads, *pieces: bytes, limits: Limits | None = None) -> Sink:
     sink = Sink()
-    reader = RequestReader(sink, limits or Limits(), False, known)
+    reader = RequestReader(sink, limits or Limits(), False, known, heap_memory)
     for piece in pieces:
         reader.feed(piece, 0.0)
     return sink
