@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from conch.app import loaded_models
+from conch.inprocess.loaded import loaded_models
 
 _TEMPLATES = resources.files("conch.deploy") / "templates"
 

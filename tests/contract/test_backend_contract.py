@@ -197,11 +197,14 @@ def test_an_instance_that_was_restarted_executes(bench: Bench) -> None:
     run(body())
 
 
-def test_closing_twice_is_fine(bench: Bench) -> None:
+def test_closing_one_instance_twice_leaves_the_others_alone(bench: Bench) -> None:
     async def body() -> None:
-        async with bench.instance() as instance:
+        async with bench.backend() as backend:
+            instance, other = await asyncio.gather(bench.load(backend, 0), bench.load(backend, 1))
+            await asyncio.gather(instance.close(), instance.close())
             await instance.close()
-            await instance.close()
+            assert values_of(await other.execute([request(4)])) == [[4]]
+            await other.close()
 
     run(body())
 

@@ -17,7 +17,6 @@ import msgspec
 import transformers
 from msgspec.structs import replace
 
-from conch.app import loaded_models
 from conch.deploy.checkpoint import Checkpoint
 from conch.deploy.detect import detect_task
 from conch.deploy.export import Exported
@@ -26,6 +25,7 @@ from conch.deploy.run import Approach, Order, Written, build, check, make
 from conch.deploy.tasks import find_task
 from conch.deploy.verify import TOLERANCE, Row, Verification
 from conch.errors import ConchError
+from conch.inprocess.loaded import loaded_models
 from tests import checkpoints
 from tests.coverage.outcome import ENGINES, Deployed, Outcome
 

@@ -22,7 +22,6 @@ from tests.serving import ServerProcess, serving
 pytest.importorskip("transformers", reason="deploying needs transformers: pip install 'conch[hf]'")
 pytest.importorskip("onnxruntime", reason="ensembles need an engine: pip install 'conch[onnxruntime]'")
 
-from conch.app import InferModel, loaded_models
 from conch.deploy import run
 from conch.deploy.export import CannotExport, Exported, ExportOptions, Rejection
 from conch.deploy.family import Family
@@ -30,6 +29,7 @@ from conch.deploy.run import Order, Written, build, check, make, write
 from conch.deploy.split.network import Network
 from conch.deploy.verify import Verification, table
 from conch.errors import ConchError
+from conch.inprocess.loaded import InferModel, loaded_models
 from tests.checkpoints.in_process import InProcessModel, loaded
 from tests.e2e.test_deploy_tasks import ask, ask_rows, differences, unpacked
 

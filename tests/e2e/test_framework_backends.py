@@ -141,5 +141,5 @@ def test_a_broken_model_tells_why_and_the_others_serve(tmp_path: Path) -> None:
 
 def test_the_server_does_not_import_engines_that_no_model_needs() -> None:
     engines = "{'torch', 'transformers', 'onnxruntime', 'openvino'}"
-    program = f"import sys, conch.app; found = {engines} & set(sys.modules); sys.exit(str(found) if found else 0)"
+    program = f"import sys, conch.serving; found = {engines} & set(sys.modules); sys.exit(str(found) if found else 0)"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

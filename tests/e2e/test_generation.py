@@ -20,8 +20,8 @@ from tests.serving import ServerProcess, serving
 
 pytest.importorskip("transformers", reason="deploying needs transformers: pip install 'conch[hf]'")
 
-from conch.app import loaded_models
 from conch.deploy.run import Order, write
+from conch.inprocess.loaded import loaded_models
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

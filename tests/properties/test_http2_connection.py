@@ -141,5 +141,6 @@ def test_cuts_make_no_difference_and_nothing_raises(sent: list[bytes], places: l
 
 
 @given(st.binary(max_size=100))
-def test_garbage_after_the_preface_does_not_raise(garbage: bytes) -> None:
-    asyncio.run(feed([frames.PREFACE + frames.encode_settings({}), garbage]))
+def test_garbage_after_the_preface_changes_nothing_that_was_answered_before_it(garbage: bytes) -> None:
+    greeting = frames.PREFACE + frames.encode_settings({})
+    assert asyncio.run(feed([greeting, garbage])).startswith(asyncio.run(feed([greeting])))

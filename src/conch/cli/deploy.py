@@ -178,7 +178,7 @@ def _order(args: argparse.Namespace) -> Order:
 
 def _export_device(device: str) -> str:
     """Where the network will run: "cuda" if that was said, or if there is a GPU and nothing was said."""
-    from conch.app import visible_gpu_count
+    from conch.process import visible_gpu_count
 
     return "cuda" if device == "cuda" or (device == "auto" and visible_gpu_count()) else "cpu"
 
@@ -194,14 +194,14 @@ def _parameter(text: str) -> tuple[str, Any]:
 
 
 async def _check(written: Written, watch: _Watch) -> Verification:
-    from conch.app import loaded_models
+    from conch.inprocess.loaded import loaded_models
 
     return await check(written, loaded_models, watch)
 
 
 def _serve(repository: Path) -> int:
-    from conch.app import serve
     from conch.config.serve_options import ServeOptions
+    from conch.serving import serve
 
     return serve(ServeOptions(model_repository=(str(repository),)))
 

@@ -88,9 +88,9 @@ def run(args: argparse.Namespace) -> int:
         return 2
     for note in notes:
         print(f"conch serve: note: {note}", file=sys.stderr)
-    from conch import app
+    from conch.serving import serve
 
-    return app.serve(options)
+    return serve(options)
 
 
 def read_options(

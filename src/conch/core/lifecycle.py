@@ -17,16 +17,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from conch.core.api import ModelIndexEntry
-from conch.core.catalog import DUPLICATE, Catalog
 from conch.core.clock import Clock
-from conch.core.dependencies import Dependencies, loading_order
+from conch.core.dependencies import loading_order
 from conch.core.ensemble import misfit
 from conch.core.loading import Loader
 from conch.core.model import Model
-from conch.core.model_table import ModelTable, VersionState
-from conch.core.namespaces import Namespaces
+from conch.core.model_registry import ModelRegistry
+from conch.core.model_table import VersionState
 from conch.core.repository import Repository
-from conch.core.retirement import Retirement
 from conch.core.steps import Steps
 from conch.core.turnover import Turnover, Wish, poll_failure
 from conch.errors import ConchError, InternalError
@@ -43,7 +41,7 @@ class Lifecycle:
         namespacing: whether each repository is a namespace, so that several may have models of the same name.
 
     Attributes:
-        find: the ready version a request means, by name and version; see `Namespaces.meant` and `ModelTable.find`.
+        find: the ready version a request means, by name and version; see `ModelRegistry.find`.
     """
 
     find: Callable[[str, str], Model]
@@ -56,65 +54,35 @@ class Lifecycle:
         load_concurrency: int = 4,
         namespacing: bool = False,
     ) -> None:
-        self._catalog = Catalog(repositories, namespacing)
-        self._namespaces = Namespaces(namespacing)
+        self._models = ModelRegistry(repositories, namespacing)
         self._clock = clock
-        self._table = ModelTable()
-        self.find = self._find_meant if namespacing else self._table.find
-        self._retirement = Retirement(self._table.mark_closed)
-        self._dependencies = Dependencies()
-        self._steps = Steps(self._catalog, self._namespaces, loader, self._table, self._dependencies, self._retirement)
-        self._turnover = Turnover(
-            self._catalog,
-            self._namespaces,
-            loader,
-            self._table,
-            self._dependencies,
-            self._retirement,
-            self._steps,
-            load_concurrency,
-        )
-
-    def _find_meant(self, name: str, version: str) -> Model:
-        return self._table.find(self._namespaces.meant(name), version)
+        self.find = self._models.find
+        self._steps = Steps(self._models, loader)
+        self._turnover = Turnover(self._models, loader, self._steps, load_concurrency)
 
     def versions(self, name: str) -> Sequence[int]:
         """The ready versions of the model of that name, ascending; none where there is none, or several."""
-        try:
-            return list(self._table.ready(self._namespaces.meant(name)))
-        except ConchError:
-            return []
+        return self._models.versions(name)
 
     def models(self) -> Iterable[Model]:
         """Every ready model version, by name and version."""
-        return self._table.models()
+        return self._models.table.models()
 
     def all_ready(self) -> bool:
         """Whether every version that should serve does; see `ModelTable.all_ready`."""
-        return self._table.all_ready()
+        return self._models.table.all_ready()
 
     def states(self) -> Mapping[str, Mapping[int, VersionState]]:
         """Every model that was ever asked to load, with the state of its versions."""
-        return self._table.states()
+        return self._models.table.states()
 
     def unreadable(self) -> Mapping[str, str]:
         """Models whose configuration cannot be used, and why."""
-        return self._table.unreadable()
+        return self._models.table.unreadable()
 
     def index(self, ready: bool) -> Sequence[ModelIndexEntry]:
         """The repository index: of the models of the repositories, and of those that were loaded from files alone."""
-        entries = self._catalog.entries()
-        names = {key: entry.name for key, entry in entries.items() if not entry.problem}
-        others = self._table.states().keys() - entries.keys()
-        names.update({key: key.rpartition("::")[2] if self._namespaces.enabled else key for key in others})
-        duplicates = [
-            ModelIndexEntry(entry.name, "", "UNAVAILABLE", DUPLICATE) for entry in entries.values() if entry.problem
-        ]
-        if duplicates or others:
-            order = {key: (entry.namespace, entry.name) for key, entry in entries.items()}
-            names = dict(sorted(names.items(), key=lambda each: order.get(each[0], ("", each[1]))))
-        found = [*self._table.index(names, ready), *duplicates]
-        return sorted(found, key=lambda entry: entry.name) if duplicates else found
+        return self._models.index(ready)
 
     async def look(self) -> None:
         """Look into the repositories that are not local: what they hold now is what loads from now on.
@@ -122,7 +90,7 @@ class Lifecycle:
         Raises:
             ConchError, OSError: one of them cannot be reached.
         """
-        await self._catalog.look()
+        await self._models.catalog.look()
 
     async def register(self, repository: Repository) -> None:
         """Add a repository, of which nothing is loaded.
@@ -132,7 +100,7 @@ class Lifecycle:
             ConchError, OSError: it cannot be reached.
         """
         await repository.look()
-        self._catalog.add(repository)
+        self._models.catalog.add(repository)
 
     async def unregister(self, location: str) -> None:
         """Forget a repository, once no model that was unloaded from it is still in use. What serves goes on.
@@ -140,30 +108,26 @@ class Lifecycle:
         Raises:
             NotFoundError: there is none of that location.
         """
-        keys = self._catalog.remove(location)
-        await self._retirement.gone(keys)
+        keys = self._models.catalog.remove(location)
+        await self._models.retirement.gone(keys)
         for key in keys:
-            self._table.forget(key)
+            self._models.table.forget(key)
 
     async def load_all(self) -> None:
         """Load every model of the repositories; failures are states, not exceptions."""
-        await self._load_explicitly(self._catalog.entries())
+        await self._load_explicitly(self._models.catalog.entries())
 
     async def load_named(self, names: Iterable[str]) -> None:
         """Load these models, and those that ensembles among them use, at once; failures are logged and show as states.
 
         An ensemble waits for the models it uses.
         """
-        await self._load_explicitly([key for name in names for key in self._keys(name) or [name]])
+        await self._load_explicitly([key for name in names for key in self._models.offered(name) or [name]])
 
     async def _load_explicitly(self, keys: Iterable[str]) -> None:
         explicit = set(keys)
-        self._dependencies.implicit -= explicit
+        self._models.dependencies.implicit -= explicit
         await self._load_together(sorted(explicit))
-
-    def _keys(self, name: str) -> Sequence[str]:
-        """The models of that name that the repositories have; any name is one without namespacing."""
-        return [entry.identifier for entry in self._catalog.named(name)] if self._namespaces.enabled else [name]
 
     async def _load_together(self, keys: Iterable[str]) -> None:
         needs = await self._steps.with_steps(keys, self._loaded_with)
@@ -180,9 +144,9 @@ class Lifecycle:
     def _loaded_with(self, steps: Iterable[str]) -> Sequence[str]:
         """The models of these names that load with an ensemble that uses them: not the ones that a client loaded in its
         own way."""
-        keys = [key for name in sorted(steps) for key in self._keys(name)]
-        fresh = [key for key in keys if not self._table.ready(key)]
-        self._dependencies.implicit.update(fresh)
+        keys = [key for name in sorted(steps) for key in self._models.offered(name)]
+        fresh = [key for key in keys if not self._models.table.ready(key)]
+        self._models.dependencies.implicit.update(fresh)
         return fresh + [key for key in keys if self._turnover.is_as_in_repository(key)]
 
     async def _load_after(self, before: Sequence[asyncio.Task[None]], key: str, together: Collection[str]) -> None:
@@ -208,7 +172,7 @@ class Lifecycle:
         except (ConchError, OSError) as error:
             logger.error("failed to load '%s': %s", name, error)
             raise InternalError(f"{poll_failure(name).message}: {error}") from error
-        keys = [name] if files else self._keys(name) or [name]
+        keys = [name] if files else self._models.offered(name) or [name]
         outcomes = await asyncio.gather(
             *(self._load_for_client(key, (override, files or {})) for key in keys), return_exceptions=True
         )
@@ -217,10 +181,10 @@ class Lifecycle:
                 raise outcome
 
     async def _load_for_client(self, key: str, wish: Wish) -> None:
-        entry = self._catalog.entries().get(key)
+        entry = self._models.catalog.entries().get(key)
         steps = await self._steps.names(entry, wish[0])
         await self._load_together(self._loaded_with(steps))
-        self._dependencies.implicit.discard(key)
+        self._models.dependencies.implicit.discard(key)
         failure: ConchError | None = None
         try:
             await self._turnover.load(key, wish)
@@ -237,8 +201,8 @@ class Lifecycle:
             together: models that are being loaded with it and will look for themselves.
             unloaded: it went because a client wished so.
         """
-        for key in [changed, *self._dependencies.concerned([changed])]:
-            model = next(iter(self._table.ready(key).values()), None)
+        for key in [changed, *self._models.dependencies.concerned([changed])]:
+            model = next(iter(self._models.table.ready(key).values()), None)
             error = None
             if model is not None:
                 error = misfit(model.config, self._steps.config_finder(model.namespace))
@@ -249,7 +213,7 @@ class Lifecycle:
             elif self._turnover.is_due(key):
                 with contextlib.suppress(ConchError):  # logged, and shown as its state
                     await self._turnover.load(key, self._turnover.wish(key))
-        self._retirement.begin()
+        self._models.retirement.begin()
 
     async def unload(self, name: str, dependents: bool = False) -> None:
         """Stop serving a model and the ensembles that use it. In-flight requests are answered; an unknown model is no
@@ -258,16 +222,16 @@ class Lifecycle:
         Args:
             dependents: unload the models that were loaded because it uses them, too.
         """
-        for key in self._namespaces.of_name(name):
+        for key in self._models.namespaces.of_name(name):
             await self._unload(key, dependents)
 
     async def _unload(self, key: str, dependents: bool = False) -> None:
-        steps = self._dependencies.of(key)
+        steps = self._models.dependencies.of(key)
         await self._turnover.unload(key)
         await self._reconsider(key, (), unloaded=True)
         if dependents:
-            for step in sorted(steps & self._dependencies.implicit):
-                if not self._dependencies.users(step):
+            for step in sorted(steps & self._models.dependencies.implicit):
+                if not self._models.dependencies.users(step):
                     await self._unload(step, dependents=True)
 
     async def poll(self, interval_s: float) -> None:
@@ -281,7 +245,7 @@ class Lifecycle:
 
     async def poll_once(self) -> None:
         """Look at the repositories: load what is new or changed, unload what is gone."""
-        current = await self._catalog.fingerprints()
+        current = await self._models.catalog.fingerprints()
         for key in [key for key in self._turnover.tried if key not in current]:
             await self._unload(key)
         changed = [key for key, digest in current.items() if self._turnover.tried.get(key) != digest]
@@ -300,7 +264,7 @@ class Lifecycle:
         self._turnover.stop()
         models = list(self.models())
         for key in {model.identifier for model in models}:
-            self._table.withdraw(key)
+            self._models.table.withdraw(key)
         await asyncio.gather(*(model.close() for model in models))
-        await self._retirement.finish()
+        await self._models.retirement.finish()
         self._turnover.release()

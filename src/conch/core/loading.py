@@ -32,8 +32,8 @@ from conch.core.model import Model
 from conch.core.rate_limiter import RateLimiter
 from conch.core.scheduler import Scheduler
 from conch.core.scheduling import MakeScheduling, Respond, Scheduling
-from conch.core.sequence_scheduler import SequenceScheduler
 from conch.core.sequence_states import SequenceStates
+from conch.core.sequence_strategies import sequence_scheduler
 from conch.core.stats import ModelStats
 from conch.core.warmup import Sample, read_samples, warm_up
 from conch.errors import ConchError, InternalError, InvalidArgumentError
@@ -208,7 +208,7 @@ class Loader:
 
         def make_scheduler(stats: ModelStats, respond: Respond) -> Scheduling:
             if config.sequence_batching is not None:
-                return SequenceScheduler(config, instances, states, stats, respond, self._clock, self._options.holds)
+                return sequence_scheduler(config, instances, states, stats, respond, self._clock, self._options.holds)
             direct.append(Scheduler(config, instances, stats, respond, self._clock, self._options.holds))
             return direct[0]
 

@@ -64,7 +64,7 @@ class Lane:
     Attributes:
         running: requests of the direct batch that is executed, null requests among them.
         planned: whether a look at the places is planned for this turn of the event loop.
-        answered: of a direct batch, requests whose clients have not been told yet, with what was sent for them.
+        answered: of a direct batch, what was sent whose clients have not been told yet, with their futures.
     """
 
     __slots__ = ("_telling", "answered", "planned", "running", "scheduler", "slots")
@@ -74,7 +74,7 @@ class Lane:
         self.slots: list[Slot] = []
         self.running = 0
         self.planned = False
-        self.answered: list[tuple[RequestFuture, RequestFuture]] = []
+        self.answered: list[tuple[Sent, RequestFuture]] = []
         self._telling: asyncio.Handle | None = None
 
     def plan_telling(self, handle: asyncio.Handle | None) -> None:

@@ -1,13 +1,15 @@
 """Brings the requests of a sequence to one instance, in order, and tells the model where in the sequence they stand.
 
 Every instance has a lane: a scheduler of its own, which executes, restarts and counts. Which sequence has which place
-is decided by `conch.core.sequence`; this module only acts on it, in callbacks on the event loop.
+is decided by `conch.core.sequence`, when the places send by `conch.core.sequence_strategies`; this module only acts on
+it, in callbacks on the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from itertools import count
@@ -22,10 +24,10 @@ from conch.core.clock import Clock, Timer
 from conch.core.queue import Pending, RequestFuture, nothing
 from conch.core.scheduler import Scheduler
 from conch.core.scheduling import Respond
-from conch.core.sequence import Backlog, DirectPolicy, SequenceTable, plan_direct_batch
+from conch.core.sequence import Backlog, SequenceTable
 from conch.core.sequence_controls import SequenceControls
 from conch.core.sequence_lane import Entry, Lane, Sent, Slot
-from conch.core.sequence_states import SequenceStates, zeros
+from conch.core.sequence_states import SequenceStates
 from conch.core.stats import ModelStats
 from conch.errors import (
     ConchError,
@@ -39,15 +41,18 @@ from conch.inference import SEQUENCE_START, InferRequest, InferResponse
 
 logger = logging.getLogger("conch.core.sequence_scheduler")
 
+#: Later than every moment.
+_NEVER = 1 << 63
+
 _STOPPED = "Server is stopping, scheduler for model has stopped accepting new inference requests"
 
 
-class SequenceScheduler:
-    """Owns the sequences of a model version and, through its lanes, the instances.
+class SequenceScheduler(ABC):
+    """Owns the sequences of a model version and, through its lanes, the instances. Strategies say when places send.
 
     Args:
         states: the model's states, if it has any.
-        holds: what is kept back until enough requests wait, for tests of schedulers.
+        holds: what each lane keeps back until enough requests wait, for tests of schedulers.
     """
 
     def __init__(
@@ -71,20 +76,11 @@ class SequenceScheduler:
         self._respond = respond
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        strategy = batching.strategy
-        self._direct = isinstance(strategy, DirectSequences) and not self._iterative
-        places = max(1, config.max_batch_size)
-        delay_ns = strategy.max_queue_delay_microseconds * 1000
-        utilization = strategy.minimum_slot_utilization if isinstance(strategy, DirectSequences) else 0.0
-        self._policy = DirectPolicy(places, utilization, delay_ns)
-        if isinstance(strategy, OldestSequences):
-            places = strategy.max_candidate_sequences
-        inner = _lane_config(config, strategy)
-        self._hold = BatchHold(holds.queued if self._direct else 0, holds.backlog)
-        lane_holds = NO_HOLDS if self._direct else Holds(holds.queued)
-        self._lanes = [
-            Lane(Scheduler(inner, [labelled], stats, self._answer, clock, lane_holds)) for labelled in instances
-        ]
+        self._strategy = batching.strategy
+        places, lane_batching = _places(config, batching.strategy)
+        inner = msgspec.structs.replace(config, dynamic_batching=lane_batching, parameters={})
+        self._hold = BatchHold(0)
+        self._lanes = [Lane(Scheduler(inner, [labelled], stats, self._answer, clock, holds)) for labelled in instances]
         self._table: SequenceTable[Entry] = SequenceTable(len(self._lanes), places)
         self._slots = [
             Slot(number, self._lanes[number % len(self._lanes)]) for number in range(places * len(self._lanes))
@@ -97,7 +93,7 @@ class SequenceScheduler:
         self._unsettled = 0
         self._drained: asyncio.Future[None] | None = None
         self._timer: Timer | None = None
-        self._timer_ns = 0
+        self._timer_ns = _NEVER
         self._closed = False
 
     @property
@@ -131,7 +127,7 @@ class SequenceScheduler:
             slot.sequence = None if entry.end else entry.correlation_id
             slot.queue.append(entry)
             self._look_at(slot)
-        else:
+        elif deadline_ns:
             self._plan_timer(deadline_ns)
         if self._hold.active:
             for slot in self._slots:
@@ -192,74 +188,9 @@ class SequenceScheduler:
             entry.end = True  # its place is free when the model is done with it
         return entry
 
+    @abstractmethod
     def _look_at(self, slot: Slot) -> None:
-        """Send what the place has to send: at once, or (direct) with the other places of its lane."""
-        lane = slot.lane
-        if not self._direct:
-            self._advance(slot)
-        elif not lane.planned and not lane.running:
-            lane.planned = True
-            self._loop.call_soon(self._fill, lane)
-
-    def _advance(self, slot: Slot) -> None:
-        """Send the next request of a place that has none under way, and so on as long as requests end at once."""
-        while not slot.in_flight and slot.queue and not self._closed:
-            entry = slot.queue.popleft()
-            if entry.given_up:
-                self._skip(slot, entry)
-                continue
-            self._send(slot, entry)
-            if entry.end:
-                self._release(slot)
-
-    def _fill(self, lane: Lane) -> None:
-        """Send the next direct batch of a lane, if it is worth it."""
-        lane.planned = False
-        if self._closed or lane.running or self._held():
-            return
-        fronts: list[Pending | None] = []
-        for slot in lane.slots:
-            waiting = slot.queue
-            while waiting and waiting[0].given_up:
-                self._skip(slot, waiting.popleft())
-            fronts.append(waiting[0].pending if waiting else None)
-        if not any(fronts):
-            return
-        now_ns = self._clock.monotonic_ns()
-        decision = plan_direct_batch(fronts, self._policy, now_ns)
-        if not decision.places:
-            self._plan_timer(decision.wait_until_ns)
-            return
-        chosen = list(zip(lane.slots, decision.places, strict=False))
-        example = next(
-            front for front, goes in zip(fronts, decision.places, strict=False) if front is not None and goes
-        )
-        lane.running = len(chosen)
-        ended: list[Slot] = []
-        null_request: InferRequest | None = None
-        for slot, goes in chosen:
-            if goes:
-                entry = slot.queue.popleft()
-                self._send(slot, entry)
-                if entry.end:
-                    ended.append(slot)
-            else:
-                null_request = null_request or self._null_request(example)
-                self._submit(Sent(null_request, slot, None, example, now_ns))
-        for slot in ended:
-            self._release(slot)
-
-    def _held(self) -> bool:
-        if not self._hold.active:
-            return False
-        return self._hold.keeps(sum(len(slot.queue) for slot in self._slots), self._table.backlog_size)
-
-    def _null_request(self, example: Pending) -> InferRequest:
-        request = self._states.into(example.request, self._states.initial)
-        inputs = tuple(zeros(tensor.name, tensor.datatype, tensor.shape) for tensor in request.inputs)
-        return InferRequest(
-            request.model_name, request.model_version, (*inputs, *self._controls.not_ready()), outputs=request.outputs
-        )
+        """Send what the place has to send, or plan to."""
 
     def _send(self, slot: Slot, entry: Entry) -> None:
         slot.in_flight = entry.sent = True
@@ -309,8 +240,6 @@ class SequenceScheduler:
             slot.queue.extend(backlog.entries)
             slot.sequence = None if backlog.entries[-1].end else backlog.correlation_id
             slot.idle_since_ns = self._clock.monotonic_ns()
-            if self._direct:
-                self._look_at(slot)
 
     def _answer(self, sent: Pending, output: Output) -> InferResponse:
         assert isinstance(sent, Sent)  # nothing else is submitted to a lane
@@ -325,51 +254,24 @@ class SequenceScheduler:
             future.on_response(response)
 
     def _on_settled(self, sent: Sent, done: asyncio.Future[InferResponse]) -> None:
-        slot, lane, entry = sent.slot, sent.slot.lane, sent.entry
+        slot, entry = sent.slot, sent.entry
         failure = done.exception()
         sent.future.on_settled = sent.future.on_response = None  # they would keep it in a cycle of references
-        if lane.running:
-            lane.running -= 1
         if entry is not None:
             slot.in_flight = False
             slot.idle_since_ns = self._clock.monotonic_ns()
-            if self._direct and failure is None and sent.progress is None and not self._closed:
-                self._keep_for_later(lane, entry.pending.future, sent.future)
-            else:
-                self._settle(entry.pending.future, sent.future, failure)
+            self._settle(sent, entry.pending.future, failure)
             if isinstance(failure, InstanceDiedError):
                 self._lose(slot, failure)
-            if slot.sequence is not None:
+            if slot.sequence is not None and slot.idle_since_ns + self._idle_ns < self._timer_ns:
                 self._plan_timer(slot.idle_since_ns + self._idle_ns)
-        if self._closed:
-            return
-        if not self._direct:
-            self._advance(slot)
-        elif not lane.running:
-            self._fill(lane)
-            if not lane.running:
-                self._tell(lane)
-            elif lane.answered:
-                # The instance gets its next batch first: it computes while the answers are encoded.
-                lane.plan_telling(self._loop.call_soon(self._tell, lane))
 
-    def _keep_for_later(self, lane: Lane, future: RequestFuture, sent: RequestFuture) -> None:
-        """Settle with the others of its batch, which come in this turn of the loop; not later than in the next one."""
-        lane.answered.append((future, sent))
-        if len(lane.answered) == 1 and lane.running:
-            lane.plan_telling(self._loop.call_soon(self._tell, lane))
-
-    def _tell(self, lane: Lane) -> None:
-        lane.plan_telling(None)
-        answered, lane.answered = lane.answered, []
-        for future, sent in answered:
-            self._settle(future, sent, None)
-
-    def _settle(self, future: RequestFuture, sent: RequestFuture, failure: BaseException | None) -> None:
+    def _settle(self, sent: Sent, future: RequestFuture, failure: BaseException | None) -> None:
+        """Tell the client of a request what became of what was sent for it."""
         if not future.done():
-            future.compute = sent.compute
+            future.compute = sent.future.compute
             if failure is None:
-                future.set_result(sent.result())
+                future.set_result(sent.future.result())
             else:
                 future.set_exception(failure)
             if future.on_settled is not None:
@@ -425,18 +327,17 @@ class SequenceScheduler:
             self._drained = None
 
     def _plan_timer(self, at_ns: int) -> None:
-        if not at_ns or self._closed:
+        if self._closed or self._timer_ns <= at_ns:
             return
         if self._timer is not None:
-            if self._timer_ns <= at_ns:
-                return
             self._timer.cancel()
         self._timer_ns = at_ns
         self._timer = self._clock.call_at(at_ns, self._on_timer)
 
     def _on_timer(self) -> None:
-        """Give up what waited too long for a slot, end what is idle, send what was held back for company."""
+        """Give up what waited too long for a slot, end what is idle."""
         self._timer = None
+        self._timer_ns = _NEVER
         now_ns = self._clock.monotonic_ns()
         error = RejectedError("timeout of the corresponding sequence has been expired")
         for backlog in self._table.expire(now_ns):
@@ -453,23 +354,20 @@ class SequenceScheduler:
             self._table.close(slot.sequence)
             self._release(slot)
             self._look_at(slot)
-        for lane in self._lanes:
-            if self._direct and not lane.running:
-                self._fill(lane)
-        self._plan_timer(next_ns)
+        if next_ns:
+            self._plan_timer(next_ns)
 
     def _refuse_all(self, backlog: Backlog[Entry], error: ConchError) -> None:
         for entry in backlog.entries:
             self._refuse(entry, error)
 
 
-def _lane_config(config: ModelConfig, strategy: DirectSequences | OldestSequences) -> ModelConfig:
-    """What a lane's scheduler goes by: a direct batch comes complete, the others are put together there."""
-    batching = DynamicBatching()
-    if isinstance(strategy, OldestSequences):
-        batching = DynamicBatching(
-            preferred_batch_size=strategy.preferred_batch_size,
-            max_queue_delay_microseconds=strategy.max_queue_delay_microseconds,
-            preserve_ordering=strategy.preserve_ordering,
-        )
-    return msgspec.structs.replace(config, dynamic_batching=batching, parameters={})
+def _places(config: ModelConfig, strategy: DirectSequences | OldestSequences) -> tuple[int, DynamicBatching]:
+    """How many places a lane has, and how its scheduler puts their requests together: a direct batch comes complete."""
+    if not isinstance(strategy, OldestSequences):
+        return max(1, config.max_batch_size), DynamicBatching()
+    return strategy.max_candidate_sequences, DynamicBatching(
+        preferred_batch_size=strategy.preferred_batch_size,
+        max_queue_delay_microseconds=strategy.max_queue_delay_microseconds,
+        preserve_ordering=strategy.preserve_ordering,
+    )

@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from conch.config.proto import ModelConfigMessage
 from conch.config.schema import ModelConfig
-from conch.core.catalog import Catalog, Entry
-from conch.core.dependencies import Dependencies
+from conch.core.catalog import Entry
 from conch.core.ensemble import FindConfig, Missing, models_of
 from conch.core.loading import Loader
 from conch.core.model import Model
-from conch.core.model_table import ModelTable
-from conch.core.namespaces import Namespaces, identifier
-from conch.core.retirement import Retirement
+from conch.core.model_registry import ModelRegistry
+from conch.core.namespaces import identifier
 from conch.errors import ConchError
 
 
@@ -22,46 +20,34 @@ class Steps:
     """Answers about the steps of ensembles. Models go by their identifiers, steps by the names that they have in
     configurations."""
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        namespaces: Namespaces,
-        loader: Loader,
-        table: ModelTable,
-        dependencies: Dependencies,
-        retirement: Retirement,
-    ) -> None:
-        self._catalog = catalog
-        self._namespaces = namespaces
+    def __init__(self, models: ModelRegistry, loader: Loader) -> None:
+        self._models = models
         self._loader = loader
-        self._table = table
-        self._dependencies = dependencies
-        self._retirement = retirement
 
     def uses(self, namespace: str, names: Iterable[str]) -> frozenset[str]:
         """The models that concern an ensemble of that namespace with steps of these names."""
-        return self._namespaces.steps(namespace, names, self._catalog.namespaces)
+        return self._models.namespaces.steps(namespace, names, self._models.catalog.namespaces)
 
     def config_finder(self, namespace: str) -> FindConfig:
         """What finds the configurations of the steps of an ensemble of that namespace."""
 
         def find(name: str, version: str) -> ModelConfig | Missing:
-            step = self._namespaces.step(namespace, name)
+            step = self._models.namespaces.step(namespace, name)
             return Missing() if step is None else self._config(identifier(*step), version)
 
         return find
 
     def _config(self, model: str, version: str) -> ModelConfig | Missing:
         """The configuration of a step's model, or why there is none, in Triton's words."""
-        if self._table.ready(model):
+        if self._models.table.ready(model):
             try:
-                return self._table.find(model, version).config
+                return self._models.table.find(model, version).config
             except ConchError:
                 return Missing(f"whose required version {version} is not loaded.")
-        waits = self._dependencies.waiting.get(model)
+        waits = self._models.dependencies.waiting.get(model)
         if waits is not None:
             return Missing(f"which is not valid. Model '{model}' failed with error: {waits}")
-        failure = self._table.failure(model)
+        failure = self._models.table.failure(model)
         if failure:
             return Missing(f"which has no loaded version. Model '{model}' loading failed with error: {failure}")
         return Missing()
@@ -69,7 +55,7 @@ class Steps:
     def of(self, namespace: str, config: ModelConfig) -> Mapping[str, str]:
         """The models that the steps of an ensemble use now: name -> identifier; empty for every other model."""
         return {
-            name: identifier(*(self._namespaces.step(namespace, name) or (namespace, name)))
+            name: identifier(*(self._models.namespaces.step(namespace, name) or (namespace, name)))
             for name in models_of(config)
         }
 
@@ -80,18 +66,18 @@ class Steps:
             ConchError: there is none, in Triton's words.
         """
         try:
-            return self._table.find(model, version)
+            return self._models.table.find(model, version)
         except ConchError:
-            leaving = self._retirement.find(model, version)
+            leaving = self._models.retirement.find(model, version)
             if leaving is None:
                 raise
             return leaving
 
     def tell_namespaces(self, namespace: str, message: ModelConfigMessage) -> None:
         """Write into the configuration of an ensemble whose models its steps use, as Triton does with namespacing."""
-        if self._namespaces.enabled:
+        if self._models.namespaces.enabled:
             for step in message.ensemble_scheduling.step:
-                found = self._namespaces.step(namespace, step.model_name)
+                found = self._models.namespaces.step(namespace, step.model_name)
                 step.model_namespace = found[0] if found is not None else ""
 
     async def names(self, entry: Entry | None, override: str | None = None) -> frozenset[str]:
@@ -120,16 +106,16 @@ class Steps:
         namespaces: dict[str, str] = {}
         wave = list(models)
         while wave:
-            entries = self._catalog.entries()
+            entries = self._models.catalog.entries()
             for model in wave:
                 entry = entries.get(model)
                 namespaces[model] = entry.namespace if entry is not None else ""
-                self._namespaces.add(namespaces[model], entry.name if entry is not None else model)
+                self._models.namespaces.add(namespaces[model], entry.name if entry is not None else model)
             found = await asyncio.gather(*(self.names(entries.get(model)) for model in wave))
             steps.update(zip(wave, found, strict=True))
             wave = [each for each in along(frozenset().union(*found)) if each not in steps]
         needs = {model: self.uses(namespaces[model], names) for model, names in steps.items()}
         for model, used in needs.items():
-            if not self._table.ready(model):
-                self._dependencies.set(model, used)
+            if not self._models.table.ready(model):
+                self._models.dependencies.set(model, used)
         return needs

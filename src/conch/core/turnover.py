@@ -14,16 +14,13 @@ from pathlib import Path
 import msgspec
 
 from conch.config.proto import ModelConfigMessage
-from conch.core.catalog import Catalog, Entry
-from conch.core.dependencies import Dependencies
+from conch.core.catalog import Entry
 from conch.core.ensemble import misfit, models_of
 from conch.core.instance_set import only_instances_differ
 from conch.core.loading import Loader, LoadPlan
 from conch.core.model import Model
-from conch.core.model_table import ModelTable
-from conch.core.namespaces import Namespaces
+from conch.core.model_registry import ModelRegistry
 from conch.core.repository import Lease, LocalRepository, Repository, Snapshot, fingerprint, write_files
-from conch.core.retirement import Retirement
 from conch.core.steps import Steps
 from conch.errors import ConchError, InternalError, InvalidArgumentError, UnavailableError
 
@@ -58,23 +55,9 @@ class Turnover:
         tried: what each model's directory looked like when it was last loaded, well or not: polling compares with it.
     """
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        namespaces: Namespaces,
-        loader: Loader,
-        table: ModelTable,
-        dependencies: Dependencies,
-        retirement: Retirement,
-        steps: Steps,
-        load_concurrency: int,
-    ) -> None:
-        self._catalog = catalog
-        self._namespaces = namespaces
+    def __init__(self, models: ModelRegistry, loader: Loader, steps: Steps, load_concurrency: int) -> None:
+        self._models = models
         self._loader = loader
-        self._table = table
-        self._dependencies = dependencies
-        self._retirement = retirement
         self._steps = steps
         self._slots = asyncio.Semaphore(load_concurrency)
         self._locks: dict[str, asyncio.Lock] = {}
@@ -94,7 +77,7 @@ class Turnover:
 
     def is_due(self, key: str) -> bool:
         """Whether an ensemble waits for its steps, or serves although one of them was loaded again."""
-        return key in self._outdated or key in self._dependencies.waiting
+        return key in self._outdated or key in self._models.dependencies.waiting
 
     def wish(self, key: str) -> Wish:
         """How an ensemble that is due is to be loaded."""
@@ -110,16 +93,16 @@ class Turnover:
         async with self._locks.setdefault(key, asyncio.Lock()), self._slots:
             if self._stopping:
                 raise UnavailableError("the server is stopping")
-            entry = self._catalog.entries().get(key)
+            entry = self._models.catalog.entries().get(key)
             if entry is None or wish[1]:
                 entry = Entry("", key, _NOWHERE)
-            self._namespaces.add(entry.namespace, entry.name)
+            self._models.namespaces.add(entry.namespace, entry.name)
             try:
                 await self._load(entry, *wish)
             except OSError as error:  # files that go while they are read
                 failure = InternalError(f"the files of model '{entry.name}' cannot be read: {error}")
                 logger.error("failed to load '%s': %s", key, failure.message)
-                self._table.mark_failed(key, (), failure)
+                self._models.table.mark_failed(key, (), failure)
                 raise _load_failure(entry.name, (), failure) from error
 
     async def _load(self, entry: Entry, override: str | None, files: Mapping[str, bytes]) -> None:
@@ -133,7 +116,7 @@ class Turnover:
         self.tried[key] = wanted.fingerprint
         kept = False
         try:
-            if self._table.ready(key) and self._loaded.get(key) == wanted and key not in self._outdated:
+            if self._models.table.ready(key) and self._loaded.get(key) == wanted and key not in self._outdated:
                 return
             kept = await self._load_from(entry, wanted, snapshot.lease)
         finally:
@@ -155,14 +138,14 @@ class Turnover:
             logger.error("failed to load '%s': model not found in any model repository", key)
             raise failure
         if entry.problem:
-            self._table.mark_unreadable(key, InvalidArgumentError(entry.problem))
+            self._models.table.mark_unreadable(key, InvalidArgumentError(entry.problem))
             logger.error("failed to load '%s': not unique across all model repositories", key)
             raise InternalError(f"{failure.message}: {entry.problem}")
         try:
             return await entry.repository.fetch(entry.name)
         except ConchError as error:
             logger.error("failed to load '%s': %s", key, error.message)
-            self._table.mark_unreadable(key, error)
+            self._models.table.mark_unreadable(key, error)
             raise InternalError(f"{failure.message}: {error.message}") from error
 
     async def _load_from(self, entry: Entry, wanted: _Loaded, lease: Lease | None) -> bool:
@@ -180,9 +163,9 @@ class Turnover:
             what = "Invalid config override" if wanted.override is not None else "failed to poll"
             logger.error("%s for model '%s': %s: %s", what, key, error.code.value, error.message)
             if wanted.override is None:
-                self._table.mark_unreadable(key, error)
+                self._models.table.mark_unreadable(key, error)
             raise InternalError(f"{poll_failure(entry.name).message}: {error.message}") from error
-        self._table.mark_readable(key)
+        self._models.table.mark_readable(key)
         self._require_steps(entry, message, (wanted.override, wanted.files))
         self._steps.tell_namespaces(entry.namespace, message)
         selected: Sequence[int] = ()
@@ -191,18 +174,18 @@ class Turnover:
             plan = await self._loader.plan(message, wanted.directory, selected)
         except ConchError as error:
             logger.error("failed to load '%s': %s: %s", key, error.code.value, error.message)
-            self._table.mark_failed(key, selected, error)
+            self._models.table.mark_failed(key, selected, error)
             raise _load_failure(entry.name, selected, error) from error
         steps = self._steps.of(entry.namespace, plan.config)
         plan = msgspec.structs.replace(plan, namespace=entry.namespace, steps=steps)
         if self._is_update(key, wanted, plan):
             await self._update(key, wanted, plan)
             return False
-        self._table.mark_loading(key, plan.versions)
+        self._models.table.mark_loading(key, plan.versions)
         models, failure = await self._load_versions(plan)
         if failure is not None:
             await asyncio.gather(*(model.close() for model in models))
-            self._table.mark_failed(key, plan.versions, failure)
+            self._models.table.mark_failed(key, plan.versions, failure)
             raise _load_failure(entry.name, plan.versions, failure) from failure
         self._loaded[key] = wanted
         self._swap(key, models, lease)
@@ -210,7 +193,7 @@ class Turnover:
 
     def _is_update(self, key: str, wanted: _Loaded, plan: LoadPlan) -> bool:
         """Whether what serves differs in its instances alone from what is wanted."""
-        ready, loaded = self._table.ready(key), self._loaded.get(key)
+        ready, loaded = self._models.table.ready(key), self._loaded.get(key)
         if loaded is None or list(ready) != sorted(plan.versions):
             return False
         same_files = (loaded.directory, loaded.content) == (wanted.directory, wanted.content)
@@ -218,7 +201,7 @@ class Turnover:
 
     async def _update(self, key: str, wanted: _Loaded, plan: LoadPlan) -> None:
         try:
-            await self._loader.update(list(self._table.ready(key).values()), plan)
+            await self._loader.update(list(self._models.table.ready(key).values()), plan)
         except ConchError as error:
             logger.error("failed to update the instances of '%s': %s: %s", key, error.code.value, error.message)
             raise _load_failure(plan.config.name, plan.versions, error) from error
@@ -231,21 +214,21 @@ class Turnover:
         if config is None:
             return
         key = entry.identifier
-        serves = bool(self._table.ready(key))
+        serves = bool(self._models.table.ready(key))
         if not serves:
-            self._dependencies.set(key, self._steps.uses(entry.namespace, models_of(config)))
+            self._models.dependencies.set(key, self._steps.uses(entry.namespace, models_of(config)))
         error = misfit(config, self._steps.config_finder(entry.namespace))
-        cycle = self._dependencies.cycle_of(key)
+        cycle = self._models.dependencies.cycle_of(key)
         if cycle:
             error = InvalidArgumentError(f"ensemble '{key}' can never run, ensembles use each other: {cycle}")
         if error is None:
             return
         logger.error("failed to load '%s': %s: %s", key, error.code.value, error.message)
         if not serves:
-            self._dependencies.waiting[key] = error.message
+            self._models.dependencies.waiting[key] = error.message
             self._wishes[key] = wish
-        if not self._table.states().get(key):
-            self._table.mark_unreadable(key, error)
+        if not self._models.table.states().get(key):
+            self._models.table.mark_unreadable(key, error)
         raise _load_failure(entry.name, (), error)
 
     async def _load_versions(self, plan: LoadPlan) -> tuple[Sequence[Model], ConchError | None]:
@@ -269,12 +252,14 @@ class Turnover:
     def _swap(self, key: str, models: Sequence[Model], lease: Lease | None) -> None:
         """Serve these versions instead of those that do."""
         uses = self._steps.uses(models[0].namespace, models_of(models[0].config))
-        self._dependencies.set(key, uses)
-        self._dependencies.waiting.pop(key, None)
+        self._models.dependencies.set(key, uses)
+        self._models.dependencies.waiting.pop(key, None)
         self._wishes.pop(key, None)
         self._outdated.discard(key)
-        self._outdated.update(user for user in self._dependencies.concerned([key]) if self._table.ready(user))
-        self._retirement.add(key, self._table.put(key, models), self._leases.pop(key, None))
+        self._outdated.update(
+            user for user in self._models.dependencies.concerned([key]) if self._models.table.ready(user)
+        )
+        self._models.put(key, models, self._leases.pop(key, None))
         if lease is not None:
             self._leases[key] = lease
         for model in models:
@@ -283,25 +268,25 @@ class Turnover:
     def _withdraw(self, key: str, reason: str = "") -> None:
         self._loaded.pop(key, None)
         self._outdated.discard(key)
-        self._retirement.add(key, self._table.withdraw(key, reason), self._leases.pop(key, None))
+        self._models.withdraw(key, self._leases.pop(key, None), reason)
 
     def suspend(self, key: str, error: ConchError, reason: str) -> None:
         """Stop serving an ensemble until its steps fit again."""
         logger.error("ensemble '%s' serves no more: %s", key, error.message)
         loaded = self._loaded[key]
-        self._dependencies.waiting[key] = error.message
+        self._models.dependencies.waiting[key] = error.message
         self._wishes[key] = loaded.override, loaded.files
         self._withdraw(key, reason)
 
     async def unload(self, key: str) -> None:
         """Take a model out of service."""
         async with self._locks.setdefault(key, asyncio.Lock()):
-            self._dependencies.drop(key)
+            self._models.dependencies.drop(key)
             self._wishes.pop(key, None)
             self.tried.pop(key, None)
-            self._table.mark_readable(key)
+            self._models.table.mark_readable(key)
             self._withdraw(key)
-            self._namespaces.forget(key)
+            self._models.namespaces.forget(key)
 
     def stop(self) -> None:
         """Load nothing from now on."""

@@ -18,6 +18,8 @@ from conch.core.server import InferenceServer
 from conch.errors import InternalError, InvalidArgumentError, UnavailableError
 from conch.inprocess.event_loop import EventLoopThread
 from conch.listeners import Listener, build_listeners
+from conch.process import new_event_loop
+from conch.serving import load_initial_models
 from conch.wire.gpus import open_gpus
 from conch.wire.shared_memory import SharedMemoryRegions
 
@@ -51,7 +53,7 @@ class RunningServer:
         self.gpus = open_gpus(os.environ) if options.allow_gpu_metrics else None
         self.regions = SharedMemoryRegions(allowed=options.allow_client_shm)
         self._poller: asyncio.Task[None] | None = None
-        self.thread = EventLoopThread("conch server", app.new_event_loop())
+        self.thread = EventLoopThread("conch server", new_event_loop())
         try:
             self.thread.run(self._start(listen))
         except BaseException:
@@ -98,7 +100,7 @@ class RunningServer:
         for listener in self._listeners.values():
             await listener.start()
         try:
-            await app.load_initial_models(self.core, options)
+            await load_initial_models(self.core, options)
         except app.StartupError as error:
             raise UnavailableError(str(error)) from error
         if options.exit_on_error and not self.core.lifecycle.all_ready():

@@ -242,10 +242,10 @@ def test_usage_error_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_options_reach_the_application(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     served: list[ServeOptions] = []
-    application = types.ModuleType("conch.app")
+    application = types.ModuleType("conch.serving")
     vars(application)["serve"] = lambda options: served.append(options) or 7
-    monkeypatch.setitem(sys.modules, "conch.app", application)
-    monkeypatch.setattr("conch.app", application, raising=False)
+    monkeypatch.setitem(sys.modules, "conch.serving", application)
+    monkeypatch.setattr("conch.serving", application, raising=False)
 
     assert main(["serve", REPOSITORY, "--id=mine", "--http-thread-count=4"]) == 7
     assert served == [ServeOptions(model_repository=("models",), id="mine")]

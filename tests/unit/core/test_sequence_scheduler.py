@@ -29,6 +29,7 @@ from conch.core.queue import RequestFuture
 from conch.core.scheduling import Respond
 from conch.core.sequence_scheduler import SequenceScheduler
 from conch.core.sequence_states import SequenceStates
+from conch.core.sequence_strategies import sequence_scheduler
 from conch.core.stats import ModelStats
 from conch.errors import FailureReason, InstanceDiedError, InvalidArgumentError, RejectedError, UnavailableError
 from conch.inference import SEQUENCE_END, SEQUENCE_START, InferRequest
@@ -67,7 +68,7 @@ class SequenceHarness:
         states = SequenceStates(config, Path("/nowhere"))
 
         def make_scheduling(stats: ModelStats, respond: Respond) -> SequenceScheduler:
-            return SequenceScheduler(config, labelled, states, stats, respond, self.clock, holds)
+            return sequence_scheduler(config, labelled, states, stats, respond, self.clock, holds)
 
         self.model = Model(config, 1, Path("/nowhere"), make_scheduling, self.clock)
 

@@ -79,6 +79,10 @@ class RawClient:
                 raise AssertionError(f"unexpected GOAWAY: {frame.payload[4:]!r}")
         raise AssertionError(f"the connection ended before a frame of kind {kind} came")
 
+    def rest(self) -> list[int]:
+        """The kinds of all frames until the connection is closed."""
+        return [frame.kind for frame in iter(self.receive, None) if frame is not None]
+
     def goaway(self) -> ErrorCode:
         """The code of the GOAWAY that ends the connection."""
         code = None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+
 import grpc
 import pytest
 from tritonclient.grpc import service_pb2_grpc
@@ -46,8 +49,10 @@ def test_drain_answers_open_calls_and_takes_no_new_connections(endpoint: Endpoin
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-def test_drain_of_an_idle_endpoint_returns_at_once(endpoint: Endpoint) -> None:
-    endpoint.do(endpoint.grpc.drain(30))
+def test_drain_of_an_idle_endpoint_waits_for_nobody_and_frees_the_port(endpoint: Endpoint) -> None:
+    endpoint.do(asyncio.wait_for(endpoint.grpc.drain(3600), 30))
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", endpoint.port), timeout=30)
 
 
 def test_close_cancels_open_calls_and_may_be_repeated(endpoint: Endpoint) -> None:
