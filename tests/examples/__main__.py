@@ -3,8 +3,8 @@
     TRITON='tritonserver --model-repository={repository} --http-port={http} --grpc-port={grpc} \\
         --metrics-port={metrics}' python -m tests.examples [EXAMPLE ...]
 
-The Python of that Triton's models needs numpy and Pillow. An example makes an environment of it: TRITON_PYTHON names it, or
-else the Triton is asked. Exit code 1 where an answer differs.
+The Python of that Triton's models needs numpy and Pillow. An example makes an environment of it: TRITON_PYTHON names
+it, or else the Triton is asked. Exit code 1 where an answer differs.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def needed_version(name: str) -> tuple[int, ...]:
 
 
 def _python_of_models(command: str, scratch: Path) -> str:
-    """The Python that a Triton's models run in. It may have another numpy than ours, and needs the one it was built for."""
+    """The Python that a Triton's models run in, with the numpy that its Python backend can read."""
     repository = scratch / "asked"
     (repository / "python" / "1").mkdir(parents=True)
     (repository / "python" / "1" / "model.py").write_text(_TELLS_ITS_PYTHON)

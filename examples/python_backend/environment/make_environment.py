@@ -1,7 +1,8 @@
 """Makes the environment that the model names: python make_environment.py [MODEL_DIRECTORY [PYTHON]].
 
-It takes numpy, and nothing else, from that Python (the one that runs this, if none is named), so that nothing is downloaded,
-and has one module of its own. For a model of yours, `python -m venv` and `pip install` do the same, or conda and conda-pack.
+It takes numpy, and nothing else, from that Python (the one that runs this, if none is named), so that nothing is
+downloaded, and has one module of its own. For a model of yours, `python -m venv` and `pip install` do the same, or
+conda and conda-pack.
 """
 
 import subprocess
