@@ -33,6 +33,7 @@ dynamic_batching { }
 #: Behaves, unless the first element of the input commands otherwise.
 COMMANDED = """
 import os
+import signal
 import time
 
 import numpy as np
@@ -60,6 +61,8 @@ class TritonPythonModel:
         if command == 8:
             error = pb_utils.TritonError("no such thing", pb_utils.TritonError.NOT_FOUND)
             return [pb_utils.InferenceResponse([], error) for _ in requests]
+        if command == 9:
+            os.kill(int(pb_utils.get_input_tensor_by_name(requests[0], "INPUT0").as_numpy().flat[1]), signal.SIGKILL)
         return [
             pb_utils.InferenceResponse(
                 [pb_utils.Tensor("OUTPUT0", pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy())]
@@ -69,6 +72,27 @@ class TritonPythonModel:
 
     def finalize(self):
         raise RuntimeError("boom in finalize")
+"""
+
+#: Has `called`, which is as `commanded`, answer. Where the command is to kill, it names itself.
+CALLS = """
+import os
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.answer(request.inputs()[0].as_numpy()) for request in requests]
+
+    def answer(self, values):
+        if values.flat[0] == 9:
+            values = np.array([[9, os.getpid()]], dtype=np.float32)
+        tensors = [pb_utils.Tensor("INPUT0", values)]
+        call = pb_utils.InferenceRequest(model_name="called", inputs=tensors, requested_output_names=["OUTPUT0"])
+        answer = call.exec()
+        return pb_utils.InferenceResponse([] if answer.has_error() else answer.output_tensors(), answer.error())
 """
 
 BROKEN = {
@@ -93,6 +117,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     builder.add(
         "commanded", COMMANDED, CONFIG + 'parameters { key: "EXECUTE_TIMEOUT_SECONDS" value { string_value: "2" } }'
     )
+    builder.add("called", COMMANDED, CONFIG)
+    builder.add("calls", CALLS, CONFIG)
     builder.add_identity()
     for name, (model_py, config) in BROKEN.items():
         builder.add(name, model_py, config)
@@ -141,6 +167,19 @@ def test_a_model_that_misbehaves_fails_its_request_and_serves_the_next(
     assert text in caught.value.message()
     wait_until(lambda: answers(f"http://{server.http_url}/v2/models/commanded/ready"))  # after several deaths in a row
     assert ASK[protocol](server, "commanded", 0).tolist() == [[0.0, 7.0]]
+
+
+@pytest.mark.parametrize("protocol", ASK)
+@pytest.mark.parametrize(("command", "who_dies"), [(5, "called"), (9, "calls")])
+def test_a_death_amid_a_call_fails_it_and_both_models_serve_again(
+    server: ServerProcess, protocol: str, command: int, who_dies: str
+) -> None:
+    with pytest.raises(InferenceServerException, match=f"Stub process '{who_dies}_0' is not healthy.") as caught:
+        ASK[protocol](server, "calls", command)
+    assert caught.value.status() == ("500" if protocol == "http" else "StatusCode.INTERNAL")
+    for model in ("called", "calls"):
+        wait_until(lambda model=model: answers(f"http://{server.http_url}/v2/models/{model}/ready"))
+        assert ASK[protocol](server, model, 0).tolist() == [[0.0, 7.0]]
 
 
 @pytest.mark.parametrize("protocol", ASK)

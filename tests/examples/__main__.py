@@ -3,8 +3,8 @@
     TRITON='tritonserver --model-repository={repository} --http-port={http} --grpc-port={grpc} \\
         --metrics-port={metrics}' python -m tests.examples [EXAMPLE ...]
 
-The Python of that Triton's models needs numpy and Pillow. TRITON_PYTHON names it, if it is not the one that runs this:
-an example makes an environment of it. Exit code 1 where an answer differs.
+The Python of that Triton's models needs numpy and Pillow. An example makes an environment of it: TRITON_PYTHON names
+it, or else the Triton is asked. Exit code 1 where an answer differs.
 """
 
 from __future__ import annotations
@@ -40,9 +40,8 @@ def main() -> int:
     if unknown:
         parser.error(f"no example is named {', '.join(sorted(unknown))}; there are {', '.join(examples.names())}")
     with tempfile.TemporaryDirectory(prefix="examples-") as scratch:
-        repository = examples.gather(
-            Path(scratch) / "models", chosen, python=os.environ.get("TRITON_PYTHON", sys.executable)
-        )
+        python = os.environ.get("TRITON_PYTHON") or _python_of_models(os.environ["TRITON"], Path(scratch))
+        repository = examples.gather(Path(scratch) / "models", chosen, python)
         found = {
             name: _answers(name, command, repository, chosen)
             for name, command in (("conch", CONCH), ("triton", os.environ["TRITON"]))
@@ -68,6 +67,38 @@ def needed_version(name: str) -> tuple[int, ...]:
     """The version of Triton that an example needs; () for any."""
     version: tuple[int, ...] = getattr(examples.load(name, "client"), "NEEDS_TRITON", ())
     return version
+
+
+def _python_of_models(command: str, scratch: Path) -> str:
+    """The Python that a Triton's models run in, with the numpy that its Python backend can read."""
+    repository = scratch / "asked"
+    (repository / "python" / "1").mkdir(parents=True)
+    (repository / "python" / "1" / "model.py").write_text(_TELLS_ITS_PYTHON)
+    with running("triton-asked", command, repository) as server:
+        question = json.dumps({"inputs": [{"name": "ASKED", "datatype": "BOOL", "shape": [1], "data": [True]}]})
+        url = f"http://127.0.0.1:{server.http}/v2/models/python/infer"
+        with urllib.request.urlopen(url, data=question.encode(), timeout=30) as answer:
+            told: str = json.load(answer)["outputs"][0]["data"][0]
+    return told
+
+
+_TELLS_ITS_PYTHON = """
+import sys
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    @staticmethod
+    def auto_complete_config(config):
+        config.add_input({"name": "ASKED", "data_type": "TYPE_BOOL", "dims": [1]})
+        config.add_output({"name": "TOLD", "data_type": "TYPE_STRING", "dims": [1]})
+        return config
+
+    def execute(self, requests):
+        told = np.array([sys.executable], dtype=object)
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("TOLD", told)]) for _ in requests]
+"""
 
 
 def _answers(server_name: str, command: str, repository: Path, chosen: list[str]) -> dict[str, Any]:

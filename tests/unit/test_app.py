@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from conch.app import StartupError, build_cache, grpc_delays
+from conch.app import StartupError, build_cache, grpc_delays, scheduler_holds
 from conch.config.cache_options import DEFAULT_CACHE_BYTES, LocalCacheOptions, RedisCacheOptions
+from conch.core.batch_hold import NO_HOLDS, Holds
 from conch.core.cache import LocalCache
 from conch.core.cache_redis import RedisCache
 from conch.testing import FakeClock
@@ -53,3 +54,11 @@ def test_the_delays_of_grpc_calls_are_those_of_tritons_variables() -> None:
 def test_a_delay_that_is_no_number_is_told() -> None:
     with pytest.raises(StartupError, match="TRITONSERVER_DELAY_GRPC_PROCESS expects a number of milliseconds, got 'x'"):
         grpc_delays({"TRITONSERVER_DELAY_GRPC_PROCESS": "x"})
+
+
+def test_batchers_are_held_back_as_tritons_variables_say() -> None:
+    environment = {"TRITONSERVER_DELAY_SCHEDULER": "12", "TRITONSERVER_BACKLOG_DELAY_SCHEDULER": "2"}
+    assert scheduler_holds(environment) == Holds(queued=12, backlog=2)
+    assert scheduler_holds({}) == NO_HOLDS
+    with pytest.raises(StartupError, match="TRITONSERVER_DELAY_SCHEDULER expects a number of requests, got '-1'"):
+        scheduler_holds({"TRITONSERVER_DELAY_SCHEDULER": "-1"})

@@ -1,7 +1,8 @@
 """Makes the environment that the model names: python make_environment.py [MODEL_DIRECTORY [PYTHON]].
 
-It takes numpy from that Python (the one that runs this, if none is named), so that nothing is downloaded, and has one
-module of its own. For a model of yours, `python -m venv` and `pip install` do the same, or conda and conda-pack.
+It takes numpy, and nothing else, from that Python (the one that runs this, if none is named), so that nothing is
+downloaded, and has one module of its own. For a model of yours, `python -m venv` and `pip install` do the same, or
+conda and conda-pack.
 """
 
 import subprocess
@@ -23,9 +24,13 @@ def make(model_directory: Path, python: str = sys.executable) -> Path:
     subprocess.run([python, "-m", "venv", "--without-pip", environment], check=True)
     interpreter = environment / "bin" / "python"
     packages = Path(_printed(interpreter, "import sysconfig; print(sysconfig.get_path('purelib'))"))
-    numpy = _printed(python, "import numpy, pathlib; print(pathlib.Path(numpy.__file__).parents[1])")
+    version, numpy = _printed(python, "import numpy; print(numpy.__version__, numpy.__path__[0])").split(" ", 1)
+    for directory in (Path(numpy), Path(f"{numpy}.libs")):  # the second has the libraries of numpy's wheels
+        if directory.exists():
+            (packages / directory.name).symlink_to(directory)
     (packages / "spelled_numbers.py").write_text(MODULE)
-    (packages / "numpy_from_elsewhere.pth").write_text(f"{numpy}\n")
+    if not version.startswith("1."):
+        print(f"The environment has numpy {version}; Triton up to 24.10 needs one with numpy 1.", file=sys.stderr)
     return environment
 
 

@@ -51,6 +51,9 @@ DECOUPLED: list[Scenario] = scenarios(
     raises_at_once=stream(asked("repeat", -3)),
     from_a_thread=stream(asked("later", 1, 2, 3)),
     two_requests=stream(asked("repeat", 1, 2, id="a"), asked("repeat", 3, id="b")),
+    requests_of_a_coroutine_take_turns=stream(
+        asked("turns", 0, 3, id="a"), asked("turns", 1, 3, id="b"), asked("turns", 2, 3, id="c")
+    ),
     an_ordinary_model_with_an_empty_final=stream(asked("identity", 5)),
     over_a_unary_call=rpc("ModelInfer", asked("repeat", 1, empty_final=False)),
     over_http=ask("repeat", 1),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hmac
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,21 @@ def test_keys_are_read_again_when_the_file_changes(file: Path) -> None:
     now[0] = 1.0
     assert not keys.admit(b"one")
     assert keys.admit(b"three")
+
+
+@pytest.mark.parametrize("presented", [b"one", b"two", b"", b"no key at all"])
+def test_every_presented_key_is_compared_with_all_keys(
+    file: Path, presented: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths: list[tuple[int, int]] = []
+
+    def compare(known: bytes, digest: bytes) -> bool:
+        lengths.append((len(known), len(digest)))
+        return known == digest
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    ApiKeys(file).admit(presented)
+    assert lengths == [(32, 32), (32, 32)], "the time taken must not depend on the key"
 
 
 @pytest.mark.parametrize("change", ["remove", "empty"])
