@@ -107,7 +107,8 @@ def test_closed_and_open_loops_agree_with_the_servers_own_count(
         # The server is looked at a moment before the window opens and after it has closed.
         assert own["inferences"] == 2 * own["requests"]
         assert each["requests"] <= own["requests"] + 32
-    assert 20 <= found["measurements"][2]["requests"] <= 90  # 100 a second for half a second
+    scheduled = 100 * found["measurements"][2]["seconds"]  # the window is longer where the machine is busy
+    assert abs(found["measurements"][2]["due"] - scheduled) <= 5 * scheduled**0.5
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])

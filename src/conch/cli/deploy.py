@@ -123,12 +123,15 @@ def run(args: argparse.Namespace) -> int:
             failed = verification is not None and not verification.passed
             if not failed or args.keep_failed:
                 family.publish()
-    except ConchError as error:
+    except (ConchError, OSError) as error:
         watch.close()
+        text = (
+            error.message if isinstance(error, ConchError) else f"cannot deploy to '{args.model_repository}': {error}"
+        )
         if args.json:
-            print(json.dumps({"error": error.message}))
+            print(json.dumps({"error": text}))
         else:
-            print(f"conch deploy: error: {error.message}", file=sys.stderr)
+            print(f"conch deploy: error: {text}", file=sys.stderr)
         return 1
     watch.close()
     if args.json:

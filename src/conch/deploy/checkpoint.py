@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from conch.errors import InvalidArgumentError
+
 #: Files a deployed model may need; everything else (other frameworks' weights, training state) stays behind.
 NEEDED_FILES = (
     *("*.json", "*.txt", "*.model", "*.jinja", "*.md", "*.vocab", "*.bpe", "*.tiktoken", "*.spm", "*.npz", "*.npy"),
@@ -88,6 +90,16 @@ class Checkpoint(msgspec.Struct, frozen=True):
     def has_safetensors(self) -> bool:
         return any(path.suffix == ".safetensors" for path in self.files())
 
+    def missing_weights(self) -> list[str]:
+        """The files that an index of its safetensors names and that are not there."""
+        indices = [path for path in self.files() if path.name.endswith(".safetensors.index.json")]
+        named = {
+            (self.path / index).parent / str(file)
+            for index in indices
+            for file in read_json(self.path / index).get("weight_map", {}).values()
+        }
+        return sorted(path.name for path in named if not path.is_file())
+
     def has_pickled_weights(self) -> bool:
         return any(_matches(path, PICKLE_FILES) for path in self.files(pickle=True))
 
@@ -99,8 +111,15 @@ def needed(paths: Iterator[Path] | list[Path], *, pickle: bool = False, code: bo
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file, {} if there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """The content of a JSON file, {} if there is none.
+
+    Raises:
+        InvalidArgumentError: it is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise InvalidArgumentError(f"cannot read '{path}' as JSON: {error}") from error
 
 
 def _walk(directory: Path) -> Iterator[Path]:

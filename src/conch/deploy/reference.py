@@ -16,6 +16,7 @@ from conch.deploy.extras import require, transformers
 from conch.deploy.plan import Plan
 from conch.deploy.samples import Sample
 from conch.deploy.text_to_text import NAMES, TextToText, writing_of
+from conch.errors import ConchError, InvalidArgumentError
 
 #: Output name -> what it should hold (`json`: the pipeline's own result).
 Expected = dict[str, Any]
@@ -24,10 +25,19 @@ _SENTENCE_TRANSFORMERS = {"sentence-embedding": "SentenceTransformer", "text-ran
 
 
 class Reference:
-    """The library's own model of a checkpoint."""
+    """The library's own model of a checkpoint.
+
+    Raises:
+        InvalidArgumentError: the library cannot load it, or fails on a sample.
+    """
 
     def __init__(self, plan: Plan, checkpoint: Path) -> None:
         self.plan = plan
+        with _told(f"the library cannot load '{plan.source}'"):
+            self._load(plan, checkpoint)
+        _check_vocabulary(getattr(self.pipe, "tokenizer", None), plan.source)
+
+    def _load(self, plan: Plan, checkpoint: Path) -> None:
         library = _SENTENCE_TRANSFORMERS.get(plan.task.name)
         options: dict[str, Any] = {"trust_remote_code": plan.choices.trust_remote_code, "device": "cpu"}
         with _quiet():
@@ -58,10 +68,45 @@ class Reference:
 
     def answer(self, sample: Sample) -> Expected:
         """What the deployed model should answer to the sample."""
-        with _quiet(), require("torch").inference_mode():
+        failed = f"the library fails on a sample of {self.plan.task.name} with '{self.plan.source}'"
+        with _told(failed), _quiet(), require("torch").inference_mode():
             if self.plan.choices.stream:
                 return _streamed(self.pipe, sample)
             return _ANSWERS[self.plan.task.name](self.pipe, sample)
+
+
+def _check_vocabulary(tokenizer: Any, source: str) -> None:
+    """Refuse a tokenizer that knows no word: transformers makes one where its files are missing.
+
+    The deployed model would make the same one, and answer every text alike.
+    """
+    if not callable(getattr(tokenizer, "get_vocab", None)):
+        return
+    special = set(tokenizer.all_special_tokens)
+    if not any(token.strip("\N{LOWER ONE EIGHTH BLOCK} ") for token in tokenizer.get_vocab() if token not in special):
+        raise InvalidArgumentError(
+            f"'{source}' has no vocabulary: the files of its tokenizer (tokenizer.json, vocab.txt, ...) are missing. "
+            "Save the tokenizer beside the model: tokenizer.save_pretrained(DIRECTORY)"
+        )
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Turn whatever the library raises into one line that says what it was asked for."""
+    try:
+        yield
+    except ConchError:
+        raise
+    except Exception as error:
+        raise InvalidArgumentError(f"{what}: {_cause(error)}") from error
+
+
+def _cause(error: Exception) -> str:
+    """The last line of a text that holds a traceback, as those of pipelines do; else all of it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if any(line.startswith("Traceback") for line in lines):
+        return lines[-1]
+    return f"{type(error).__name__}: {' '.join(lines)}"[:300]
 
 
 @contextlib.contextmanager

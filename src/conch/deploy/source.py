@@ -44,6 +44,10 @@ def check(checkpoint: Checkpoint, *, allow_pickle: bool, trust_remote_code: bool
             raise InvalidArgumentError(f"'{checkpoint.source}' has no weights: expected *.safetensors files")
         if not allow_pickle:
             raise InvalidArgumentError(_pickle_text(checkpoint.source))
+    if missing := checkpoint.missing_weights():
+        raise InvalidArgumentError(
+            f"'{checkpoint.source}' lacks weights that its index names: {', '.join(missing)}; fetch it again"
+        )
     if checkpoint.has_custom_code and not trust_remote_code and not _is_native(checkpoint.model_type):
         raise InvalidArgumentError(
             f"'{checkpoint.source}' (model type '{checkpoint.model_type}') needs Python code of its own, which would "
@@ -102,9 +106,10 @@ def hub_error(model: str, error: Exception) -> ConchError:
         return UnsupportedError(
             f"'{model}' is gated: accept its terms on the hub, then log in with 'hf auth login' or set HF_TOKEN"
         )
-    if names & {"RepositoryNotFoundError", "RevisionNotFoundError", "EntryNotFoundError"} and (
-        "LocalEntryNotFoundError" not in names
-    ):
+    if "RevisionNotFoundError" in names:
+        repo, _, revision = model.partition("@")
+        return NotFoundError(f"the hub has no revision '{revision}' of '{repo}'")
+    if names & {"RepositoryNotFoundError", "EntryNotFoundError"} and ("LocalEntryNotFoundError" not in names):
         return NotFoundError(f"there is no model '{model}' on the hub (private ones need HF_TOKEN), nor a directory")
     detail: Any = str(error).strip().splitlines()
     return UnavailableError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -82,6 +84,43 @@ def test_error_is_one_line_on_stderr(
     assert shown.startswith("conch deploy: error: ")
     assert text in shown
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("approach", ["pipeline", "ensemble"])
+def test_checkpoint_that_the_library_cannot_load_is_told_in_one_line(
+    approach: str, checkpoint_of: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = tmp_path / "cut"
+    shutil.copytree(checkpoint_of("text-classification"), cut)
+    weights = (cut / "model.safetensors").read_bytes()
+    (cut / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    capsys.readouterr()
+    assert run(str(cut), "--model-repository", str(tmp_path / "models"), "--approach", approach) == 1
+    shown = capsys.readouterr().err
+    assert re.fullmatch(rf"conch deploy: error: the library cannot load '{cut}': .*SafetensorError.*\n", shown), shown
+    assert not list((tmp_path / "models").iterdir())
+
+
+@pytest.mark.parametrize("approach", ["pipeline", "ensemble"])
+def test_checkpoint_without_its_tokenizer_is_refused(
+    approach: str, checkpoint_of: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """transformers makes an empty tokenizer then, for which every text is the same."""
+    mute = tmp_path / "mute"
+    shutil.copytree(checkpoint_of("text-classification"), mute, ignore=shutil.ignore_patterns("tokenizer*"))
+    assert run(str(mute), "--model-repository", str(tmp_path / "models"), "--approach", approach) == 1
+    assert f"'{mute}' has no vocabulary: the files of its tokenizer" in capsys.readouterr().err
+    assert not list((tmp_path / "models").iterdir())
+
+
+def test_repository_that_cannot_be_written_is_told_in_one_line(
+    checkpoint_of: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    checkpoint = str(checkpoint_of("text-classification"))
+    capsys.readouterr()
+    assert run(checkpoint, "--model-repository", str(tmp_path / "file" / "models")) == 1
+    assert re.fullmatch(r"conch deploy: error: cannot deploy to '.*': .*Not a directory.*\n", capsys.readouterr().err)
 
 
 def test_error_in_json_is_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,6 +52,23 @@ def test_checkpoint_without_weights_is_refused(tmp_path: Path) -> None:
         fetch(str(checkpoint(tmp_path)))
 
 
+def test_weights_that_the_index_names_must_be_there(tmp_path: Path) -> None:
+    directory = checkpoint(tmp_path, "model-1-of-2.safetensors")
+    index = {"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InvalidArgumentError, match=r"lacks weights that its index names: model-2-of-2\.safetensors; "):
+        fetch(str(directory))
+    (directory / "model-2-of-2.safetensors").write_text("{}")
+    assert len(fetch(str(directory)).files()) == 4
+
+
+def test_configuration_that_is_no_json_is_refused_by_file(tmp_path: Path) -> None:
+    directory = checkpoint(tmp_path, "model.safetensors")
+    (directory / "config.json").write_text('{"model_type":')
+    with pytest.raises(InvalidArgumentError, match=r"cannot read '.*config\.json' as JSON"):
+        fetch(str(directory))
+
+
 def test_pickled_weights_are_refused_unless_allowed(tmp_path: Path) -> None:
     directory = checkpoint(tmp_path, "pytorch_model.bin")
     with pytest.raises(InvalidArgumentError, match=r"only as pickle files.* --allow-pickle"):
@@ -135,6 +152,7 @@ def test_hub_repository_with_pickles_alone_is_refused_before_anything_is_fetched
     ("kind", "error", "text"),
     [
         ("RepositoryNotFoundError", NotFoundError, "there is no model 'owner/name' on the hub"),
+        ("RevisionNotFoundError", NotFoundError, "the hub has no revision 'v9' of 'owner/name'"),
         ("GatedRepoError", UnsupportedError, "is gated: accept its terms"),
         ("ConnectError", UnavailableError, "Check the network, or pass the directory"),
         ("LocalEntryNotFoundError", UnavailableError, "cannot fetch 'owner/name' from the hub"),
@@ -143,7 +161,7 @@ def test_hub_repository_with_pickles_alone_is_refused_before_anything_is_fetched
 def test_errors_of_the_hub_say_what_to_do(hub: FakeHub, kind: str, error: type[Exception], text: str) -> None:
     hub.failure = type(kind, (Exception,), {})("no")
     with pytest.raises(error, match=text):
-        fetch("owner/name")
+        fetch("owner/name@v9" if "Revision" in kind else "owner/name")
 
 
 def test_missing_library_is_named_with_what_to_install() -> None:
