@@ -55,9 +55,16 @@ def run(args: argparse.Namespace) -> int:
     else:
         _tell(result)
     if not result.complete:
-        print(f"conch bench: error: every request failed: {result.measurements[-1].first_error}", file=sys.stderr)
+        print(f"conch bench: error: {_why_incomplete(result)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _why_incomplete(result: Sweep) -> str:
+    failure = result.measurements[-1].first_error
+    if failure:
+        return f"every request failed: {failure}"
+    return "no request was answered in the time measured; measure longer: --seconds N"
 
 
 async def _measure(args: argparse.Namespace, settings: Sequence[Setting], duration: Duration) -> Sweep:

@@ -153,7 +153,7 @@ class FillingUp(dict[str, tuple[int, Any]]):
 
 def test_errors_under_load_are_counted_and_the_first_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     with StubServer(FillingUp(MODEL)).running() as server:
-        assert bench(server, *SHAPE) == 1
+        assert bench(server, *SHAPE, "--seconds", "0.5") == 1
     output = capsys.readouterr()
     assert "errors at 1: the first was: 503: Exceeds maximum queue size" in output.out
     assert "every request failed: 503: Exceeds maximum queue size" in output.err
