@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
@@ -17,7 +18,7 @@ from conch.deploy.split.parts import CannotSplit, CorePart, Part, PythonPart, Sp
 from conch.deploy.split.stages import configuration_files, python_part
 from conch.deploy.split.subject import Subject, constants
 from conch.deploy.split.text import core
-from conch.deploy.split.tokenizer import Tokenization, light_decoder, light_encoder, light_tokenizer
+from conch.deploy.split.tokenizer import PartFiles, Tokenization, light_decoder, light_encoder, light_tokenizer
 from conch.deploy.split.tokens import MASK, token_specs
 from conch.deploy.tasks import TensorSpec
 from conch.tensor import DataType
@@ -34,7 +35,9 @@ _WRITES = (*_READS, "generation", "dtype", "trust_remote_code", "torch_num_threa
 
 def light(subject: Subject) -> Split:
     """Tokens and texts without transformers."""
-    preprocess = _source_part(subject)
+    preprocess = _source_part(
+        subject, "tokenize_source.py", "texts to tokens", (_settings(subject, _READS), _tokenizer_files(subject))
+    )
     postprocess = python_part(
         subject,
         "postprocess",
@@ -49,16 +52,9 @@ def light(subject: Subject) -> Split:
 
 def own_tokenizer(subject: Subject) -> Split:
     """The tokenizer is written in Python: transformers runs it, before the generation and after it."""
-    preprocess = python_part(
-        subject,
-        "preprocess",
-        "encode_source.py",
-        [spec for spec in subject.plan.inputs if spec.name == "text"],
-        token_specs(_TOKENS),
-        summary="texts to tokens, by the checkpoint's own tokenizer",
-        files=(_settings(subject, (*_READS, "trust_remote_code")), {}),
-        checkpoint=configuration_files(subject),
-    )
+    files: PartFiles = (_settings(subject, (*_READS, "trust_remote_code")), {})
+    summary = "texts to tokens, by the checkpoint's own tokenizer"
+    preprocess = _source_part(subject, "encode_source.py", summary, files, configuration_files(subject))
     return _with_encoder(subject, preprocess, subject.plan.outputs, ())
 
 
@@ -99,22 +95,28 @@ def _target_part(subject: Subject, inputs: Sequence[TensorSpec], outputs: Sequen
     )
 
 
-def _source_part(subject: Subject) -> PythonPart:
-    """Texts to tokens; of languages, with the tokens that mark them."""
-    tokenizer = subject.pipe.tokenizer
-    _, contents = light_tokenizer(tokenizer, subject.model.config, Tokenization())
-    marks = language_marks(tokenizer, contents, list(subject.pipe.writing.languages.codes))
-    if marks:
-        contents = {**contents, "languages.json": json.dumps(marks).encode()}
+def _source_part(
+    subject: Subject, template: str, summary: str, files: PartFiles, checkpoint: Sequence[Path] = ()
+) -> PythonPart:
+    """Texts to tokens."""
     return python_part(
         subject,
         "preprocess",
-        "tokenize_source.py",
+        template,
         [spec for spec in subject.plan.inputs if spec.name == "text"],
         token_specs(_TOKENS),
-        summary="texts to tokens",
-        files=(_settings(subject, _READS), contents),
+        summary=summary,
+        files=files,
+        checkpoint=checkpoint,
     )
+
+
+def _tokenizer_files(subject: Subject) -> Mapping[str, bytes]:
+    """The tokenizer without transformers; of languages, with the tokens that mark them."""
+    tokenizer = subject.pipe.tokenizer
+    _, contents = light_tokenizer(tokenizer, subject.model.config, Tokenization())
+    marks = language_marks(tokenizer, contents, list(subject.pipe.writing.languages.codes))
+    return {**contents, "languages.json": json.dumps(marks).encode()} if marks else contents
 
 
 def language_marks(tokenizer: Any, contents: Mapping[str, bytes], codes: Sequence[str]) -> dict[str, Any]:
