@@ -25,7 +25,6 @@ from bench.processes import CONCH, Server, running
 
 from tests import examples
 
-
 #: Loading all examples starts some thirty processes; on a busy machine a Triton takes minutes for it.
 _START_LIMIT_S = 600.0
 
