@@ -95,6 +95,11 @@ def load(server: ServerProcess, model: str = "m") -> None:
         assert answer.status == 200
 
 
+def load_over_grpc(server: ServerProcess, model: str = "m") -> None:
+    with tritonclient.grpc.InferenceServerClient(server.grpc_url) as client:
+        client.load_model(model, client_timeout=60)
+
+
 def children(server: ServerProcess) -> set[int]:
     """The processes of the model's instances."""
     return {child.pid for child in psutil.Process(server.process.pid).children()}
@@ -120,7 +125,7 @@ def test_no_request_fails_while_a_model_is_loaded_anew_again_and_again(repositor
         try:
             for change in range(2, 7):
                 repository.add("m", MODEL % change, CONFIG % (8 - change % 2, 1 + change % 2))
-                load(server)
+                (load if change % 2 else load_over_grpc)(server)
                 wait_until(lambda change=change: all(client.factors[-1:] == [change] for client in clients))
             wait_until(lambda: len(children(server)) == 1)
             process = children(server)
@@ -143,8 +148,9 @@ def test_polling_takes_half_written_models_up_when_they_are_whole(
     tmp_path: Path, repository: ModelRepositoryBuilder
 ) -> None:
     with serving(repository.root, "--model-control-mode=poll", "--repository-poll-secs=1") as server:
-        client = Client(over_http(server))
-        client.start()
+        clients = [Client(over_http(server)), Client(over_grpc(server))]
+        for client in clients:
+            client.start()
         try:
             late = repository.root / "late"
             late.mkdir()
@@ -161,17 +167,18 @@ def test_polling_takes_half_written_models_up_when_they_are_whole(
             # A version that comes, and one that goes, while the model serves.
             shutil.copytree(repository.root / "m" / "1", repository.root / "m" / "2")
             (repository.root / "m" / "2" / "model.py").write_text(MODEL % 2)
-            wait_until(lambda: client.factors[-1] == 2)
+            wait_until(lambda: all(client.factors[-1:] == [2] for client in clients))
             shutil.rmtree(repository.root / "m" / "1")
             wait_until(lambda: "successfully unloaded 'm' version 1" in server.log_text())
             (repository.root / "m" / "config.pbtxt").write_text("nope")
             wait_until(lambda: "failed to poll for model 'm'" in server.log_text())
             (repository.root / "m" / "config.pbtxt").write_text(CONFIG % (4, 1))
             (repository.root / "m" / "2" / "model.py").write_text(MODEL % 3)
-            wait_until(lambda: client.factors[-1] == 3)
+            wait_until(lambda: all(client.factors[-1:] == [3] for client in clients))
             shutil.rmtree(late)
             wait_until(lambda: index(server).get("late") == "UNAVAILABLE")
         finally:
-            client.stop()
-        assert client.failures == []
-        assert client.factors == [1, 2, 3]
+            for client in clients:
+                client.stop()
+        assert [client.failures for client in clients] == [[], []]
+        assert [client.factors for client in clients] == [[1, 2, 3], [1, 2, 3]]

@@ -25,6 +25,9 @@ from bench.processes import CONCH, Server, running
 
 from tests import examples
 
+#: Loading all examples starts some thirty processes; on a busy machine a Triton takes minutes for it.
+_START_LIMIT_S = 600.0
+
 
 class Failure(str):
     """What a client raised, in place of what it found out."""
@@ -74,7 +77,7 @@ def _python_of_models(command: str, scratch: Path) -> str:
     repository = scratch / "asked"
     (repository / "python" / "1").mkdir(parents=True)
     (repository / "python" / "1" / "model.py").write_text(_TELLS_ITS_PYTHON)
-    with running("triton-asked", command, repository) as server:
+    with running("triton-asked", command, repository, _START_LIMIT_S) as server:
         question = json.dumps({"inputs": [{"name": "ASKED", "datatype": "BOOL", "shape": [1], "data": [True]}]})
         url = f"http://127.0.0.1:{server.http}/v2/models/python/infer"
         with urllib.request.urlopen(url, data=question.encode(), timeout=30) as answer:
@@ -104,7 +107,7 @@ class TritonPythonModel:
 def _answers(server_name: str, command: str, repository: Path, chosen: list[str]) -> dict[str, Any]:
     """What each client finds out; None where the server is a Triton too old for it."""
     flags = shlex.join(examples.FLAGS)
-    with running(server_name, f"{command} {flags}", repository) as server:
+    with running(server_name, f"{command} {flags}", repository, _START_LIMIT_S) as server:
         version = _triton_version(server)
         _wait_for_metrics(server)
         found: dict[str, Any] = {}

@@ -209,6 +209,24 @@ def test_a_rescheduled_request_is_executed_again_and_answered_then() -> None:
     run(work())
 
 
+def test_a_request_that_is_executed_twice_counts_as_one_inference_and_two_executions() -> None:
+    async def work() -> None:
+        harness = Harness(HandedBackend, config())
+        instance = harness.instances[0]
+        asked = Asked(harness)
+        await settle()
+        await instance.end(Unanswered.RESCHEDULED)
+        instance.sinks[1].send(OUTPUT, True)
+        await instance.end(Unanswered.OPEN)
+        await asked.future
+        stats = harness.model.stats
+        assert (stats.inference_count, stats.execution_count) == (1, 2)
+        assert stats.inference_stats["success"].count == 1
+        await harness.model.close()
+
+    run(work())
+
+
 def test_a_rescheduled_request_whose_client_gave_up_is_dropped() -> None:
     async def work() -> None:
         harness = Harness(HandedBackend, config())
