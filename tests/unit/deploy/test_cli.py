@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import re
 import shutil
@@ -111,6 +112,33 @@ def test_checkpoint_without_its_tokenizer_is_refused(
     assert run(str(mute), "--model-repository", str(tmp_path / "models"), "--approach", approach) == 1
     assert f"'{mute}' has no vocabulary: the files of its tokenizer" in capsys.readouterr().err
     assert not list((tmp_path / "models").iterdir())
+
+
+class Terminal(io.StringIO):
+    """A standard error that somebody looks at, or nobody."""
+
+    def __init__(self, watched: bool) -> None:
+        super().__init__()
+        self._watched = watched
+
+    def isatty(self) -> bool:
+        return self._watched
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_progress_is_a_bar_where_somebody_looks(watched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal(watched)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    watch = deploy._Watch()
+    watch("exporting for onnxruntime", 0.25)
+    watch("copying model.safetensors", 0.5)
+    watch.close()
+    shown = terminal.getvalue()
+    if watched:
+        assert re.search(r"exporting for onnxruntime +25%\|.*<", shown)
+        assert re.search(r"copying model\.safetensors +50%\|", shown)
+    else:
+        assert shown == ""
 
 
 def test_repository_that_cannot_be_written_is_told_in_one_line(
