@@ -45,6 +45,8 @@ LIGHT = (
     "image-classification",
     "image-classification.convnext",
     "image-feature-extraction",
+    "image-segmentation",
+    "image-segmentation.detr",
     "object-detection",
     "object-detection.detr",
     "sentence-similarity",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from conch.deploy.split.generic import Captured
 from conch.deploy.split.light import light_module
 from conch.deploy.split.parts import CannotSplit, Split
 from conch.deploy.split.sized_image import split_around
@@ -20,7 +21,8 @@ _TOLERANCE = 1e-5
 
 def depth_estimation(subject: Subject) -> Split:
     check_resizing(subject.pipe.image_processor)
-    return split_around(subject, ("predicted_depth",), "measure_depth.py", "depth in the size of the image", {})
+    captured = Captured(subject)
+    return split_around(captured, ("predicted_depth",), "measure_depth.py", "depth in the size of the image", {})
 
 
 def check_resizing(processor: Any) -> None:

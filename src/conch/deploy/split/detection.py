@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from conch.deploy.split.generic import Captured
 from conch.deploy.split.light import light_module
 from conch.deploy.split.parts import CannotSplit, DoesNotApply, Split
 from conch.deploy.split.sized_image import split_around
@@ -36,9 +37,8 @@ def object_detection(subject: Subject) -> Split:
     settings = detection_settings(processor)
     labels = class_names(subject.model.config)
     contents = {"labels.json": _json(labels), "detection_settings.json": _json(settings)}
-    return split_around(
-        subject, ("logits", "pred_boxes"), "find_objects.py", "names and places of the objects", contents
-    )
+    fields = ("logits", "pred_boxes")
+    return split_around(Captured(subject), fields, "find_objects.py", "names and places of the objects", contents)
 
 
 def detection_settings(processor: Any) -> dict[str, Any]:

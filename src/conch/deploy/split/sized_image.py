@@ -8,7 +8,6 @@ from conch.deploy.split.generic import Captured
 from conch.deploy.split.image import core_part, image_part, network_of
 from conch.deploy.split.parts import CannotSplit, Split
 from conch.deploy.split.stages import python_part
-from conch.deploy.split.subject import Subject
 from conch.deploy.tasks import TensorSpec
 from conch.tensor import DataType
 
@@ -17,7 +16,7 @@ _PIXELS = frozenset({"pixel_values", "pixel_mask"})
 
 
 def split_around(
-    subject: Subject, fields: Sequence[str], template: str, summary: str, contents: Mapping[str, bytes]
+    captured: Captured, fields: Sequence[str], template: str, summary: str, contents: Mapping[str, bytes]
 ) -> Split:
     """Pixels, the network, and a postprocess that reads the network's `fields` and the size of the image.
 
@@ -27,7 +26,7 @@ def split_around(
     Raises:
         CannotSplit: only transformers makes what the network takes.
     """
-    captured = Captured(subject)
+    subject = captured.subject
     inputs = captured.inputs()
     if others := sorted({spec.name for spec in inputs} - _PIXELS):
         raise CannotSplit(f"the network takes {', '.join(others)}, which only transformers can make")

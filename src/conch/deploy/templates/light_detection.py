@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from light_scores import sigmoid, softmax
 
 
 class Detections(NamedTuple):
@@ -54,14 +55,3 @@ def to_pixels(boxes: np.ndarray, image_size: np.ndarray) -> np.ndarray:
     middle, half = boxes[:, :2], np.float32(0.5) * boxes[:, 2:]
     height, width = (np.float32(size) for size in image_size)
     return np.concatenate([middle - half, middle + half], axis=-1) * np.array([width, height] * 2, np.float32)
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    powers: np.ndarray = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    small = np.exp(-np.abs(logits))  # at most 1
-    shares: np.ndarray = np.where(logits >= 0, 1, small) / (1 + small)
-    return shares

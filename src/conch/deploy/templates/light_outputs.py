@@ -62,14 +62,17 @@ def boxes(found: list[dict[str, Any]]) -> Outputs:
 
 def segmentation(pipe: Any, output: Any, postprocess: dict[str, Any]) -> Outputs:
     height, width = output["target_size"][0]
-    segments = pipe.postprocess(output, **postprocess)
-    masks = np.array([np.asarray(each["mask"]) for each in segments], np.uint8).reshape(-1, height, width)
+    return segments(pipe.postprocess(output, **postprocess), height, width)
+
+
+def segments(found: list[dict[str, Any]], height: int, width: int) -> Outputs:
+    """The segments of an image; their masks are 0 and 255."""
     return {
-        "masks": masks,
+        "masks": np.array([np.asarray(each["mask"]) for each in found], np.uint8).reshape(-1, height, width),
         # Semantic segmentation knows no score: 1.
-        "scores": [1.0 if each["score"] is None else each["score"] for each in segments],
-        "labels": [each["label"] for each in segments],
-        "json": to_json(segments),
+        "scores": [1.0 if each["score"] is None else each["score"] for each in found],
+        "labels": [each["label"] for each in found],
+        "json": to_json(found),
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 SHARPNESS = np.float32(-0.75)  # of the cubic curve; Pillow's is -0.5, and it smooths what it makes smaller
@@ -16,9 +18,7 @@ def resize_bicubic(values: np.ndarray, height: int, width: int) -> np.ndarray:
 def sum_of_four(values: np.ndarray, size: int) -> np.ndarray:
     """The last axis brought to `size`: each new value is made of the four nearest."""
     given = values.shape[-1]
-    # The factor is rounded as torch rounds it, the product is not: its processors multiply and subtract in one step.
-    factor = np.float32(given) / np.float32(size)
-    place = (np.float64(factor) * (np.arange(size) + 0.5) - 0.5).astype(np.float32)
+    place = places(given, size)
     first = np.floor(place)
     total = np.zeros((*values.shape[:-1], size), np.float32)
     for offset in (-1, 0, 1, 2):
@@ -28,8 +28,66 @@ def sum_of_four(values: np.ndarray, size: int) -> np.ndarray:
     return total
 
 
+def places(given: int, size: int) -> np.ndarray:
+    """Where the middle of each of `size` new values lies among the given ones."""
+    # The factor is rounded as torch rounds it, the product is not: its processors multiply and subtract in one step.
+    factor = np.float32(given) / np.float32(size)
+    place: np.ndarray = (np.float64(factor) * (np.arange(size) + 0.5) - 0.5).astype(np.float32)
+    return place
+
+
 def cubic(distance: np.ndarray) -> np.ndarray:
     """How much a value counts at a distance of at most 2."""
     near = ((SHARPNESS + 2) * distance - (SHARPNESS + 3)) * distance * distance + 1
     far = ((SHARPNESS * distance - 5 * SHARPNESS) * distance + 8 * SHARPNESS) * distance - 4 * SHARPNESS
     return np.where(distance <= 1, near, far).astype(np.float32)
+
+
+def resize_bilinear(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    """FP32 [maps, height, width] of maps of any size."""
+    rows = list(rows_bilinear(values, height, width))
+    return np.stack(rows, axis=1)
+
+
+def rows_bilinear(values: np.ndarray, height: int, width: int) -> Iterator[np.ndarray]:
+    """The rows of `resize_bilinear`, [maps, width], one after the other: all maps at once may need much memory.
+
+    They are torch's to the last bit, unless height and width add up to 128 at most: it adds in another order there.
+    """
+    upper, lower, share, rest = two_nearest(values.shape[1], height)
+    left, right, *shares = two_nearest(values.shape[2], width)
+    wide: dict[int, np.ndarray] = {}  # the rows in use, as wide as the result
+    for row in range(height):
+        used = (int(upper[row]), int(lower[row]))
+        wide = {each: wide[each] for each in used if each in wide}
+        for each in used:
+            if each not in wide:
+                wide[each] = weighed(values[:, each, left], values[:, each, right], *shares)
+        yield weighed(wide[used[0]], wide[used[1]], share[row], rest[row])
+
+
+def two_nearest(given: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Where the two values lie that each of `size` new ones is made of, and how much they count: FP32 shares."""
+    if given == size:
+        same = np.arange(size)
+        return same, same, np.ones(size, np.float32), np.zeros(size, np.float32)
+    place = np.maximum(places(given, size), np.float32(0))
+    first = np.minimum(place.astype(np.int64), given - 1)
+    rest = np.clip(place - first.astype(np.float32), np.float32(0), np.float32(1))
+    return first, np.minimum(first + 1, given - 1), np.float32(1) - rest, rest
+
+
+def weighed(first: np.ndarray, second: np.ndarray, share: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """Of the two products the first is not rounded: torch's processors multiply and add in one step."""
+    return (first * np.asarray(share, np.float64) + second * rest).astype(np.float32)
+
+
+def resize_nearest(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Maps [.., height, width] made of the values of maps of any size, one for each."""
+    rows, columns = (nearest(*sizes) for sizes in zip(values.shape[-2:], (height, width), strict=True))
+    return values[..., rows[:, None], columns]
+
+
+def nearest(given: int, size: int) -> np.ndarray:
+    factor = np.float32(given) / np.float32(size)
+    return np.minimum((np.arange(size, dtype=np.float32) * factor).astype(np.int64), given - 1)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from light_inputs import all_texts, one_text
+from light_scores import softmax
 from light_serving import Outputs, Row, Settings, answer, to_json
 
 
@@ -52,9 +53,3 @@ class TritonPythonModel:
         order = list(reversed(scores.argsort()))
         ranked = {"labels": [labels[index] for index in order], "scores": scores[order].tolist()}
         return {**ranked, "json": to_json({"sequence": one_text(sample["text"]), **ranked})}
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Along the last axis."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)

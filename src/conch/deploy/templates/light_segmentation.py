@@ -1,0 +1,127 @@
+"""From what a network says of an image to its segments, with numpy alone: what transformers' processors do.
+
+A network says of each pixel how much it is of each class (`classes` [classes, height, width]), or it has queries: of
+each, which class it found (`classes` [queries, classes + 1], the last means nothing) and where (`masks` [queries,
+height, width]). Settings:
+
+    classes, masks    the names of these among the network's outputs; masks are null for networks without queries
+    grid              [height, width] that masks are brought to first; null for none
+    instances         "segments": instances are found as panoptic segments are. "pairs": the best pairs of query and
+                      class are instances, and may overlap (MaskFormer)
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from light_resize import resize_bilinear, resize_nearest, rows_bilinear
+from light_scores import sigmoid, softmax
+
+DIGITS = 6  # of a score
+
+
+class Segment(NamedTuple):
+    kind: int  # the number of its class
+    score: float | None  # None if only pixels were asked for their class
+    mask: np.ndarray  # BOOL [height, width]
+
+
+class Limits(NamedTuple):
+    """What a segment must reach: request parameters."""
+
+    threshold: float
+    mask_threshold: float
+    overlap_mask_area_threshold: float
+
+
+def find(
+    sample: dict[str, np.ndarray],
+    height: int,
+    width: int,
+    subtask: str | None,
+    limits: Limits,
+    classes: str,
+    masks: str | None,
+    grid: list[int] | None,
+    instances: str,
+) -> list[Segment]:
+    """The segments of an image of that size."""
+    possible = ("panoptic", "instance", "semantic") if masks else ("semantic",)
+    chosen = possible[0] if subtask is None else subtask
+    if chosen not in possible:
+        raise ValueError(f"request parameter 'subtask' should be one of {', '.join(possible)}, got {subtask!r}")
+    if not masks:
+        return regions(sample[classes], height, width)
+    said = (sample[classes], sample[masks], height, width)
+    if chosen == "semantic":
+        return regions_of_queries(*said, grid)
+    return (pairs if chosen == "instance" and instances == "pairs" else segments)(*said, limits, grid)
+
+
+def regions(classes: np.ndarray, height: int, width: int) -> list[Segment]:
+    """Where each class is the best."""
+    best = np.stack([row.argmax(axis=0) for row in rows_bilinear(classes, height, width)])
+    return [Segment(int(kind), None, best == kind) for kind in np.unique(best)]
+
+
+def regions_of_queries(
+    classes: np.ndarray, masks: np.ndarray, height: int, width: int, grid: list[int] | None
+) -> list[Segment]:
+    """Where each class is the best, of what queries found."""
+    places = sigmoid(on_grid(masks, grid))
+    sums = softmax(classes)[:, :-1].T @ places.reshape(len(places), -1)
+    return regions(sums.reshape(-1, *places.shape[1:]), height, width)
+
+
+def segments(
+    classes: np.ndarray, masks: np.ndarray, height: int, width: int, limits: Limits, grid: list[int] | None
+) -> list[Segment]:
+    """What queries found, each where it is the surest."""
+    shares = softmax(classes)
+    scores, kinds = shares.max(axis=-1), shares.argmax(axis=-1)
+    kept = (kinds != classes.shape[-1] - 1) & (scores > np.float32(limits.threshold))
+    scores, kinds = scores[kept], kinds[kept]
+    if not kept.any():
+        return []
+    places = sigmoid(on_grid(masks[kept], grid))
+    owner = np.empty((height, width), np.int64)
+    whole = np.zeros(len(places), np.int64)  # how many pixels each would have alone
+    for number, row in enumerate(rows_bilinear(places, height, width)):
+        row *= scores[:, None]
+        owner[number] = row.argmax(axis=0)
+        whole += (row >= np.float32(limits.mask_threshold)).sum(axis=-1)
+    found = []
+    for query, (kind, score) in enumerate(zip(kinds.tolist(), scores.tolist(), strict=True)):
+        mask = owner == query
+        seen = np.count_nonzero(mask)
+        if seen and whole[query]:
+            share = float(np.float32(seen) / np.float32(whole[query]))
+            if share > limits.overlap_mask_area_threshold:
+                found.append(Segment(kind, round(score, DIGITS), mask))
+    return found
+
+
+def pairs(
+    classes: np.ndarray, masks: np.ndarray, height: int, width: int, limits: Limits, grid: list[int] | None
+) -> list[Segment]:
+    """The best pairs of query and class, as many as queries; a worse one hides the better ones below it."""
+    shares = softmax(classes)[:, :-1]
+    order = np.argsort(-shares.reshape(-1), kind="stable")[: len(masks)]
+    query, kinds = np.divmod(order, shares.shape[-1])
+    logits = on_grid(masks, grid)
+    inside = logits > 0
+    sure = (sigmoid(logits) * inside).sum(axis=(1, 2)) / (inside.sum(axis=(1, 2), dtype=np.float32) + np.float32(1e-6))
+    scores = (shares.reshape(-1)[order] * sure[query]).tolist()
+    owner = np.full((height, width), -1)
+    found = []
+    for index, kind, score in zip(query.tolist(), kinds.tolist(), scores, strict=True):
+        mask = resize_nearest(inside[index], height, width)
+        if score >= limits.threshold and mask.any():
+            owner[mask] = len(found)
+            found.append((kind, score))
+    return [Segment(kind, round(score, DIGITS), owner == number) for number, (kind, score) in enumerate(found)]
+
+
+def on_grid(masks: np.ndarray, grid: list[int] | None) -> np.ndarray:
+    return resize_bilinear(masks, *grid) if grid else masks
