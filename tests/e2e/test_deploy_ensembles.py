@@ -38,6 +38,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 LIGHT = (
     "audio-classification",
     "audio-classification.ast",
+    "automatic-speech-recognition",
     "depth-estimation",
     "feature-extraction",
     "fill-mask",
@@ -63,7 +64,6 @@ LIGHT = (
 """Checkpoints whose preprocess and postprocess need no transformers."""
 
 GENERIC = (
-    "automatic-speech-recognition",
     "document-question-answering.donut",
     "text-generation",
     "zero-shot-object-detection",

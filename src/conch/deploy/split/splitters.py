@@ -38,7 +38,12 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
         ("text2text-generation", "summarization", "translation"),
         ("text_to_text:light", "text_to_text:own_tokenizer"),
     ),
-    "automatic-speech-recognition": ("speech:speech", "generation:generation", "generic:whole_pipeline"),
+    "automatic-speech-recognition": (
+        "ctc:spelled_speech",
+        "speech:speech",
+        "generation:generation",
+        "generic:whole_pipeline",
+    ),
     **dict.fromkeys(("table-question-answering", "text-to-audio"), ("generic:whole_pipeline",)),
     "document-question-answering": ("generation:generation", "generic:whole_pipeline"),
     "zero-shot-object-detection": ("generic:whole_pipeline",),
