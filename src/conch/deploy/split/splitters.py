@@ -24,7 +24,7 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
     "token-classification": ("text:token_classification",),
     "image-classification": ("image:image_classification", "generic:classification"),
     "image-feature-extraction": ("image:image_feature_extraction", "generic:whole_pipeline"),
-    "video-classification": ("generic:classification",),
+    "video-classification": ("video:video_classification", "generic:classification"),
     "audio-classification": ("audio:audio_classification", "generic:classification"),
     "zero-shot-audio-classification": ("dual:zero_shot_audio_classification",),
     "object-detection": ("detection:object_detection", "generic:whole_pipeline"),
@@ -45,7 +45,11 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
         "generic:whole_pipeline",
     ),
     **dict.fromkeys(("table-question-answering", "text-to-audio"), ("generic:whole_pipeline",)),
-    "document-question-answering": ("generation:generation", "generic:whole_pipeline"),
+    "document-question-answering": (
+        "document:document_question_answering",
+        "generation:generation",
+        "generic:whole_pipeline",
+    ),
     "zero-shot-object-detection": ("generic:whole_pipeline",),
     "zero-shot-image-classification": ("dual:zero_shot_image_classification",),
 }
