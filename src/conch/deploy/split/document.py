@@ -224,5 +224,5 @@ def _equal(expected: Sequence[Mapping[str, Any]], got: Sequence[Mapping[str, Any
     def plain(answers: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
         return [(each["answer"], each["start"], each["end"]) for each in answers]
 
-    scores = ([each["score"] for each in answers] for answers in (expected, got))
-    return plain(expected) == plain(got) and np.allclose(*scores, rtol=1e-5, atol=1e-9)
+    want, have = ([each["score"] for each in answers] for answers in (expected, got))
+    return plain(expected) == plain(got) and np.allclose(want, have, rtol=1e-5, atol=1e-9)
