@@ -38,7 +38,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 LIGHT = (
     "audio-classification",
     "audio-classification.ast",
+    "automatic-speech-recognition",
     "depth-estimation",
+    "document-question-answering",
     "feature-extraction",
     "fill-mask",
     "fill-mask.roberta",
@@ -56,6 +58,7 @@ LIGHT = (
     "text-classification.multi-label",
     "text-ranking",
     "token-classification",
+    "video-classification",
     "zero-shot-audio-classification",
     "zero-shot-classification",
     "zero-shot-classification.bert",
@@ -65,7 +68,6 @@ LIGHT = (
 """Checkpoints whose preprocess and postprocess need no transformers."""
 
 GENERIC = (
-    "automatic-speech-recognition",
     "document-question-answering.donut",
     "text-generation",
     "zero-shot-object-detection",

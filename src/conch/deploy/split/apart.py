@@ -15,15 +15,13 @@ ROWS_APART = TensorSpec(
     "rows_apart", DataType.BYTES, (1,), "what the network is to be asked beside the request's batch"
 )
 #: Templates of preprocesses that can set rows apart, and of postprocesses that can bring them back.
-_SETTING = frozenset({"process_image.py", "process_audio.py", "tokenize_text.py", "pipeline_preprocess.py"})
+_SETTING = frozenset(
+    {"process_image.py", "process_audio.py", "cut_speech.py", "tokenize_text.py", "pipeline_preprocess.py"}
+)
 _BRINGING = frozenset(
     {
-        "classify.py",
-        "pick_tokens.py",
-        "find_objects.py",
-        "measure_depth.py",
-        "find_segments.py",
-        "pipeline_postprocess.py",
+        *("classify.py", "pick_tokens.py", "find_objects.py", "measure_depth.py", "find_segments.py"),
+        *("spell_speech.py", "pipeline_postprocess.py"),
     }
 )
 #: Settings of the preprocess that every other Python part has too.

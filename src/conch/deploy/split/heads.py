@@ -162,7 +162,7 @@ def unit(vector: torch.Tensor) -> torch.Tensor:
 
 
 class Flattened(nn.Module):
-    """A network of [rows, sequence] tensors for tensors [batch, texts, sequence]; outputs get the two axes back.
+    """A network of [rows, sequence, ..] tensors for [batch, texts, sequence, ..]; outputs get the two axes back.
 
     Rows without a token (padding) repeat the first row, so that no network sees a text it cannot take; what comes out
     for them is 0.
@@ -175,13 +175,18 @@ class Flattened(nn.Module):
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         batch, texts, length = tensors[self.mask].shape
-        rows = [tensor.reshape(batch * texts, length) for tensor in tensors]
+        rows = [tensor.reshape(batch * texts, length, *tensor.shape[3:]) for tensor in tensors]
         real = rows[self.mask].sum(dim=-1, keepdim=True) > 0
-        outputs = self.network(*(torch.where(real, row, row[:1]) for row in rows))
+        outputs = self.network(*(torch.where(_as_wide(real, row), row, row[:1]) for row in rows))
         return tuple(
             torch.where(real, output.reshape(batch * texts, -1), 0.0).reshape(batch, texts, *output.shape[1:])
             for output in outputs
         )
+
+
+def _as_wide(real: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+    """[rows, 1] with as many axes as a tensor."""
+    return real if row.dim() == 2 else real.reshape(-1, *[1] * (row.dim() - 1))
 
 
 class Parts(nn.Module):

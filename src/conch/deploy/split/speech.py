@@ -42,7 +42,7 @@ def speech(subject: Subject) -> Split:
     """The generation makes the text itself: it has the tokenizer, and decoding takes a fraction of a millisecond."""
     check_generates(subject)
     files, processor = light_speech(subject.pipe, subject.model.config)
-    names = _names(subject.pipe)
+    names = tensor_names(subject.pipe)
     if processor.window:
         names = (*names, "rest")
     made = [processor(tone(number, _rate(processor)))[0] for number in range(3)]
@@ -114,7 +114,7 @@ def _tensors(part: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name, value in part.items() if isinstance(value, torch.Tensor) and value.dim() > 1)
 
 
-def _names(pipe: Any) -> tuple[str, ...]:
+def tensor_names(pipe: Any) -> tuple[str, ...]:
     """The tensors that the pipeline's preprocess makes, what the model hears first."""
     (made,) = pipe.preprocess(tone(0, pipe.feature_extractor.sampling_rate), **pipe._preprocess_params)
     names = _tensors(made)

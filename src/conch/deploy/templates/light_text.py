@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import tokenizers
 
-Text = str | tuple[str, str]
+Text = str | tuple[str, str] | tuple[list[str], list[str]]
 
 
 # What cleaning up a decoded text replaces, in this order.
@@ -52,12 +52,13 @@ class TextEncoder:
         stride: int = 0,
         offsets: bool = False,
         special: bool = True,
+        split: bool = False,
     ) -> list[tokenizers.Encoding]:
         """One encoding a text, unpadded.
 
         `truncation` is "longest_first", "only_first", "only_second" or None; it cuts at `max_length` or the tokenizer's
         own. What was cut off is in `overflowing` of an encoding, with `stride` tokens of overlap. `special` adds the
-        tokenizer's special tokens.
+        tokenizer's special tokens. `split`: texts come as lists of words.
 
         Raises:
             ValueError: the texts cannot be cut as wanted.
@@ -76,24 +77,24 @@ class TextEncoder:
         # An empty second text is none, as in transformers.
         plain = [text[0] if isinstance(text, tuple) and not text[1] else text for text in texts]
         try:
-            return encode_batch(plain, add_special_tokens=special)
+            return encode_batch(plain, add_special_tokens=special, is_pretokenized=split)
         except Exception as error:
             if "too short" not in str(error):
                 raise ValueError(f"cannot tokenize the text: {error}") from error
-        return [self._encode_uncut(text, special) for text in plain]
+        return [self._encode_uncut(text, special, split) for text in plain]
 
-    def _encode_uncut(self, text: Text, special: bool) -> tokenizers.Encoding:
+    def _encode_uncut(self, text: Text, special: bool, split: bool) -> tokenizers.Encoding:
         """Cut as told, or whole where cutting the first text alone cannot make the pair short enough."""
         pair = text if isinstance(text, tuple) else (text,)
         try:
-            return self.tokenizer.encode(*pair, add_special_tokens=special)
+            return self.tokenizer.encode(*pair, add_special_tokens=special, is_pretokenized=split)
         except Exception as error:
             truncation = self.tokenizer.truncation
             if "too short" not in str(error) or truncation is None or truncation["strategy"] != "only_first":
                 raise ValueError(f"cannot tokenize the text: {error}") from error
             self.tokenizer.no_truncation()
             try:
-                return self.tokenizer.encode(*pair, add_special_tokens=special)
+                return self.tokenizer.encode(*pair, add_special_tokens=special, is_pretokenized=split)
             finally:
                 self.tokenizer.enable_truncation(**truncation)
 

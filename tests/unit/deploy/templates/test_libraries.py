@@ -15,9 +15,10 @@ _TEMPLATES = resources.files("conch.deploy") / "templates"
 LIGHT = (
     "tokenize_text", "process_image", "process_audio", "classify", "classify_tokens", "rank_labels", "pick_tokens",
     "decode_text", "tokenize_prompt", "process_speech", "process_image_prompt", "join_rows", "find_objects",
-    "measure_depth", "find_segments",
+    "measure_depth", "find_segments", "cut_speech", "spell_speech", "read_page", "find_answers", "process_video",
 )  # fmt: skip
-ALLOWED = {"numpy", "tokenizers", "PIL", "soundfile", "soxr", "jinja2", "triton_python_backend_utils"}
+ALLOWED = {"numpy", "tokenizers", "PIL", "soundfile", "soxr", "jinja2", "av", "pytesseract"}
+ALLOWED |= {"triton_python_backend_utils"}
 
 
 def imported(name: str) -> set[str]:
