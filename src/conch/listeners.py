@@ -30,6 +30,7 @@ from conch.wire.http.server import (
     make_guard,
 )
 from conch.wire.openai.api import OpenAi
+from conch.wire.openai.generation import Defaults
 from conch.wire.prometheus import MetricsRenderer
 from conch.wire.shared_memory import SharedMemoryRegions
 from conch.wire.tls import TlsOptions
@@ -98,9 +99,8 @@ def build_listeners(
     if options.allow_openai:
         openai = openai_options(options)
         guard = make_guard(openai, keys)
-        listeners["OpenAI HTTPService"] = AppServer(
-            OpenAi(server, guard, metrics.page, options.openai_default_max_tokens), openai
-        )
+        defaults = Defaults(options.openai_default_max_tokens, options.openai_tool_call_parser)
+        listeners["OpenAI HTTPService"] = AppServer(OpenAi(server, guard, metrics.page, defaults), openai)
     if options.allow_metrics:
         address = MetricsOptions(options.metrics_address or options.http_address, options.metrics_port)
         listeners["Metrics Service"] = MetricsServer(metrics.page, address)

@@ -166,6 +166,8 @@ FLAGS: tuple[Flag, ...] = (
     Flag("openai-address", _OPENAI, _S, "", "address to listen on; that of HTTP when empty"),
     Flag("openai-port", _OPENAI, _I, 9000, "port to listen on; with TLS where HTTP has it"),
     Flag("openai-default-max-tokens", _OPENAI, _I, 16, "tokens of an answer where the request does not say"),
+    Flag("openai-tool-call-parser", _OPENAI, _S, "", "how models write calls of functions, where they do not say it",
+         choices=("hermes", "llama3", "mistral")),
     Flag("openai-restricted-api", _OPENAI, _K, "", "<api>[,<api>...]:<key>=<value>: calls of these APIs need that "
          "header; there are inference, metadata (models), model-repository (load, unload) and health", repeatable=True),
     Flag("log-verbose", _LOGGING, _I, 0, "verbose level; 0 for none"),

@@ -50,6 +50,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
         vertex_ai_default_model: "" for the only model there is.
         openai_address: "" for the HTTP address.
         openai_default_max_tokens: tokens of an answer where the request does not say.
+        openai_tool_call_parser: how models write calls of functions that do not say it; "" for unknown.
         openai_restricted_api: as http_restricted_api.
     """
 
@@ -121,6 +122,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     openai_address: str = ""
     openai_port: int = 9000
     openai_default_max_tokens: int = 16
+    openai_tool_call_parser: str = ""
     openai_restricted_api: Mapping[str, Restriction] = {}
 
     allow_metrics: bool = True

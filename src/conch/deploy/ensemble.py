@@ -16,6 +16,7 @@ from conch.deploy.render import LABELLED, batching_comment
 from conch.deploy.split.apart import with_rows_apart
 from conch.deploy.split.parts import CorePart, PaddedAxis, Part, PythonPart, Split
 from conch.deploy.tasks import TensorSpec
+from conch.deploy.tool_calls import TOOL_CALL_PARSER
 
 
 def settle(plan: Plan, split: Split, exported: Mapping[str, Exported]) -> Split:
@@ -69,7 +70,9 @@ def render_ensemble(plan: Plan, split: Split, notes: Sequence[str] = ()) -> str:
         config_text.tensors(plan.inputs, inputs=True),
         config_text.tensors(plan.outputs, inputs=False, labelled=LABELLED if plan.labels else ()),
         "ensemble_scheduling {\n  step [\n" + ",\n".join(_step(plan, part) for part in split.parts) + "\n  ]\n}",
-        config_text.settings([each for each in plan.settings if each[0] in ("task", "request_parameters")]),
+        config_text.settings(
+            [each for each in plan.settings if each[0] in ("task", "request_parameters", TOOL_CALL_PARSER)]
+        ),
     ]
     return "\n\n".join(blocks) + "\n"
 

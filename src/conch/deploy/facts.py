@@ -12,6 +12,7 @@ from conch.deploy.plan import CheckpointFacts
 from conch.deploy.tasks import Task
 from conch.deploy.tasks.spec import IMAGE_INPUTS
 from conch.deploy.text_to_text import NAMES
+from conch.deploy.tool_calls import TOOL_CALL_PARSER, tool_call_parser
 from conch.errors import InvalidArgumentError, UnavailableError
 
 Setting = tuple[str, str, str]
@@ -53,6 +54,9 @@ def read_facts(checkpoint: Checkpoint, task: Task, *, trust_remote_code: bool = 
         settings = [_ranking_activation(checkpoint, len(labels))]
     elif task.name == "image-feature-extraction":
         sizes["image_features"], missing = _image_features(checkpoint, trust_remote_code)
+    elif task.name == "text-generation":
+        if parser := tool_call_parser(path):
+            settings = [(TOOL_CALL_PARSER, parser, "how calls of functions are written, for the API of OpenAI")]
     elif task.name in NAMES:
         settings = read_writing(checkpoint, task.name, trust_remote_code=trust_remote_code).settings()
     if checkpoint.transformer_directory:

@@ -12,6 +12,7 @@ from conch.deploy.facts import read_facts
 from conch.deploy.plan import Choices, Plan, make_plan
 from conch.deploy.render import write_model
 from conch.deploy.tasks import find_task
+from conch.deploy.tasks.generation import STREAMED_TEXT_GENERATION
 from tests.checkpoints import ARCHITECTURES, build
 from tests.unit.deploy.stand_in import LocalModel
 
@@ -20,7 +21,8 @@ Deployed = Callable[..., LocalModel]
 
 def plan_of(name: str, checkpoint: Path, choices: Choices | None = None) -> Plan:
     """The plan of the tiny checkpoint called `name`."""
-    task = find_task(ARCHITECTURES[name].task)
+    streams = choices is not None and choices.stream
+    task = STREAMED_TEXT_GENERATION if streams else find_task(ARCHITECTURES[name].task)
     facts = read_facts(Checkpoint(checkpoint, name), task)
     return make_plan(name.replace(".", "-"), task, name, facts, choices or Choices())
 

@@ -70,15 +70,20 @@ class Request:
 
     Attributes:
         cancelled: tells whether its client gave it up; may be replaced.
+        sender: what a decoupled model sends its responses to.
     """
 
     def __init__(self, inputs: dict[str, np.ndarray], parameters: dict[str, Any], outputs: Sequence[str]) -> None:
         self._tensors = [Tensor(name, array) for name, array in inputs.items()]
         self._parameters, self._outputs = json.dumps(parameters), list(outputs)
         self.cancelled: Callable[[], bool] = lambda: False
+        self.sender = Sender(self)
 
     def is_cancelled(self) -> bool:
         return self.cancelled()
+
+    def get_response_sender(self) -> Sender:
+        return self.sender
 
     def inputs(self) -> list[Tensor]:
         return self._tensors
@@ -89,6 +94,32 @@ class Request:
     def requested_output_names(self) -> list[str]:
         return self._outputs
 
+
+class Sender:
+    """Keeps the responses of a decoupled model.
+
+    Attributes:
+        sent: the responses.
+        finished: the model said that there will be no more.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self.sent: list[InferenceResponse] = []
+        self.finished = False
+
+    def is_cancelled(self) -> bool:
+        return self._request.is_cancelled()
+
+    def send(self, response: InferenceResponse | None = None, flags: int = 0) -> None:
+        assert not self.finished
+        self.finished = flags == FINAL
+        if response is not None:
+            self.sent.append(response)
+
+
+#: The flag of a last response.
+FINAL = 1
 
 #: Model name -> what answers the requests that models send to it: tensors -> tensors.
 NETWORKS: dict[str, Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]] = {}
@@ -131,6 +162,7 @@ def backend_utils() -> types.ModuleType:
     for member in (TritonError, Tensor, InferenceResponse, InferenceRequest, PreferredMemory):
         setattr(module, member.__name__, member)
     module.__dict__["TRITONSERVER_MEMORY_CPU"] = 0
+    module.__dict__["TRITONSERVER_RESPONSE_COMPLETE_FINAL"] = FINAL
     module.__dict__["triton_string_to_numpy"] = _string_to_numpy
     return module
 
@@ -181,6 +213,18 @@ class LocalModel:
         """The outputs for one request; its error is raised."""
         (outcome,) = self.execute([self.request(inputs, parameters, outputs)])
         return _unwrap(outcome)
+
+    def stream(
+        self, inputs: dict[str, np.ndarray], parameters: dict[str, Any] | None = None
+    ) -> list[dict[str, np.ndarray]]:
+        """The responses of a decoupled model to one request; an error among them is raised."""
+        request = self.request(inputs, parameters)
+        self.model.execute([request])
+        assert request.sender.finished
+        return [
+            _unwrap(response.error() or {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()})
+            for response in request.sender.sent
+        ]
 
     def request(
         self, inputs: dict[str, np.ndarray], parameters: dict[str, Any] | None = None, outputs: Sequence[str] = ()

@@ -18,6 +18,7 @@ from conch.deploy.split.prompts import decode_part, prompt_part
 from conch.deploy.split.stages import configuration_files, python_part
 from conch.deploy.split.subject import Subject
 from conch.deploy.tasks import TensorSpec
+from conch.deploy.tasks.generation import ANSWER_OUTPUTS
 from conch.tensor import DataType
 
 _GENERATED = TensorSpec("generated", DataType.BYTES, (1,), "what the pipeline's forward made, as JSON")
@@ -31,8 +32,8 @@ def text_generation(subject: Subject) -> Split:
     """Prompts and texts without transformers."""
     check_generates(subject)
     preprocess = prompt_part(subject)
-    generate = generate_part(subject, preprocess.outputs, (_NEW_TOKENS,))
-    return Split((preprocess, generate, decode_part(subject, generate.outputs)))
+    generate = generate_part(subject, preprocess.outputs, (_NEW_TOKENS, *ANSWER_OUTPUTS))
+    return Split((preprocess, generate, decode_part(subject, (_NEW_TOKENS,))))
 
 
 def generation(subject: Subject) -> Split:
@@ -40,13 +41,14 @@ def generation(subject: Subject) -> Split:
     check_generates(subject)
     inputs, samples = _tensors(subject)
     preprocess = preprocess_part(subject, inputs, context=True, padded=True)
-    generate = generate_part(subject, preprocess.outputs, (_GENERATED,))
+    told = tuple(spec for spec in subject.plan.outputs if spec in ANSWER_OUTPUTS)
+    generate = generate_part(subject, preprocess.outputs, (_GENERATED, *told))
     postprocess = python_part(
         subject,
         "postprocess",
         "pipeline_postprocess.py",
         (_GENERATED,),
-        subject.plan.outputs,
+        [spec for spec in subject.plan.outputs if spec not in told],
         summary="the pipeline's own postprocess",
         files=(shell_settings(subject), {}),
         checkpoint=configuration_files(subject),

@@ -35,6 +35,21 @@ _CONVERSATIONS: tuple[list[dict[str, Any]], ...] = (
     [{"role": "assistant", "content": "First."}],
     [{"role": "oracle", "content": "Unknown role."}],
 )
+#: What proves it of functions: a conversation in which one was called, and the functions.
+_CALL = {"name": "look", "arguments": {"place": "東京", "far": [1, 2.5]}}
+_CALLED: list[dict[str, Any]] = [
+    {"role": "user", "content": "Look out."},
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"id": "abcdefghi", "type": "function", "function": _CALL}],
+    },
+    {"role": "tool", "content": '{"sea": "<calm>"}', "tool_call_id": "abcdefghi", "name": "look"},
+]
+_PLACE = {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]}
+_TOOLS: list[dict[str, Any]] = [
+    {"type": "function", "function": {"name": "look", "description": "What is <there>?", "parameters": _PLACE}}
+]
 
 
 def prompt_part(subject: Subject) -> PythonPart:
@@ -72,7 +87,7 @@ def decode_part(subject: Subject, made: Sequence[TensorSpec]) -> PythonPart:
         "postprocess",
         "decode_text.py",
         (*asked, *made),
-        subject.plan.outputs,
+        [spec for spec in subject.plan.outputs if spec.name in ("generated_text", "json")],
         summary="tokens to texts",
         files=light_decoder(tokenizer, subject.model.config),
     )
@@ -86,7 +101,10 @@ def light_prompts(pipe: Any, config: Any) -> PartFiles:
     """
     tokenizer = pipe.tokenizer
     _, contents = light_tokenizer(tokenizer, config, Tokenization(padding_side="left"))
-    chat = {"template": _template(tokenizer), "special_tokens": dict(tokenizer.special_tokens_map)}
+    chat = {"template": _template(tokenizer, None), "special_tokens": dict(tokenizer.special_tokens_map)}
+    with_tools = _template(tokenizer, _TOOLS)
+    if with_tools != chat["template"]:
+        chat["tool_template"] = with_tools
     contents = {**contents, "chat.json": json.dumps(chat, ensure_ascii=False).encode()}
     _prove_prompts(pipe, contents)
     if chat["template"] is not None:
@@ -94,12 +112,12 @@ def light_prompts(pipe: Any, config: Any) -> PartFiles:
     return (), contents
 
 
-def _template(tokenizer: Any) -> str | None:
-    """The template for a conversation without tools."""
+def _template(tokenizer: Any, tools: Sequence[Any] | None) -> str | None:
+    """The template for a conversation with these tools."""
     if not tokenizer.chat_template:
         return None
     try:
-        template: str = tokenizer.get_chat_template(None, None)
+        template: str = tokenizer.get_chat_template(None, tools)
     except ValueError as error:
         raise CannotSplit(f"{type(tokenizer).__name__} has no chat template of its own: {error}") from error
     return template
@@ -122,13 +140,15 @@ def _prove_conversations(pipe: Any, contents: Any, chat: dict[str, Any]) -> None
     conversation = require("transformers.utils.chat_template_utils").Chat
     encoder = light_encoder(contents)
     light = light_module("light_chat").ChatTemplate(**chat)
-    for messages in _CONVERSATIONS:
+    asked = [(messages, None) for messages in _CONVERSATIONS]
+    for messages, tools in (*asked, *((messages, _TOOLS) for messages in (*_CONVERSATIONS[:2], _CALLED))):
+        options = {**pipe._preprocess_params, **({} if tools is None else {"tools": list(tools)})}
         try:
-            made = pipe.preprocess(conversation(messages), **pipe._preprocess_params)["input_ids"][0].tolist()
+            made = pipe.preprocess(conversation(messages), **options)["input_ids"][0].tolist()
         except Exception:  # whatever a template raises that refuses a conversation
             made = None
         try:
-            (encoding,) = encoder.encode([light.prompt(messages)], special=False)
+            (encoding,) = encoder.encode([light.prompt(messages, tools)], special=False)
             got = encoding.ids
         except ValueError:
             got = None

@@ -3,6 +3,7 @@
 Of these outputs, those are made that config.pbtxt names:
     generated    what the pipeline's forward made, as JSON for its postprocess (with the input `context`)
     new_tokens   [sequences, tokens] without the prompt, -1 is padding (text-generation)
+    finish_reason, prompt_tokens, completion_tokens, logprobs   of each sequence (text-generation)
     the outputs of the task, by the pipeline's own postprocess
 
 The request parameters are those of the whole task; requests that sent equal ones are generated together where the model
@@ -17,14 +18,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from hf_encoder import KnownStates
-from hf_generation import Cancelled, generation_groups, seeded, until_gone
+from hf_generation import Cancelled, seeded, until_gone
 from hf_media import forward_batches
+from hf_prompts import chat_class
 from hf_serving import Outputs, Row, Settings, answer, load_pipeline, stage_parameters
-from hf_text import pad
+from hf_writing import TextWriter, Wishes, Written, answer_outputs
 from light_generation import fill_messages, pipeline_parameters
 from light_inputs import all_images, one_text
 from light_outputs import RESULTS
-from pipeline_shell import chat_class, join_tensors, split_tensors
+from pipeline_shell import join_tensors, split_tensors
 from transformers.pipelines.base import ChunkPipeline
 
 
@@ -55,6 +57,7 @@ class TritonPythonModel:
         known = "encoder_hidden_states" in self.settings.input_names
         module = self.settings.values.get("encoder", "").split()  # its name in the model, and what it reads
         self.encoder = KnownStates(self.pipe.model, *module) if known else None
+        self.writer = TextWriter(self.pipe, self.settings) if self.settings.task == "text-generation" else None
         self.decode_parts = {
             "text-generation": self.decode_tokens,
             "automatic-speech-recognition": self.decode_sound,
@@ -129,16 +132,25 @@ class TritonPythonModel:
         ]  # fmt: skip
         return [join_tensors(self.pipe, each, own) for each, own in zip(contexts, rows, strict=True)]
 
-    def infer(self, samples: list[Sample], seed: int | None = None, **parameters: Any) -> list[Outputs]:
+    def infer(
+        self,
+        samples: list[Sample],
+        seed: int | None = None,
+        logprobs: int | None = None,
+        json_schema: str | None = None,
+        **parameters: Any,
+    ) -> list[Outputs]:
         parameters = pipeline_parameters(self.settings.task, parameters)
         _, forward, postprocess = stage_parameters(self.pipe, parameters)
         parts = [part for sample in samples for part in sample.parts]
         clients = [sample.cancelled for sample in samples for _ in sample.parts]
         if self.encoder:
             self.encoder.remember(parts, [state for sample in samples for state in sample.states])
-        if self.settings.task == "text-generation":
-            made = iter(self.continue_texts(parts, clients, forward, seed))
-        elif self.settings.task == "automatic-speech-recognition":
+        if self.writer is not None:
+            wishes = Wishes(seed, logprobs, json_schema)
+            written = self.writer.write(parts, clients, forward, wishes)
+            return [self.text_outputs(part, *each) for part, each in zip(parts, written, strict=True)]
+        if self.settings.task == "automatic-speech-recognition":
             made = iter(self.transcribe(parts, clients, forward, parameters))
         elif self.settings.task == "document-question-answering":
             made = iter(self.read_documents(parts, clients, forward))
@@ -201,50 +213,19 @@ class TritonPythonModel:
             return index
         return tuple((name, tuple(value.shape)) for name, value in part.items() if isinstance(value, torch.Tensor))
 
-    def continue_texts(
-        self, parts: list[Any], clients: list[Cancelled], forward: dict[str, Any], seed: int | None
-    ) -> list[dict[str, Any]]:
-        """What the pipeline's forward makes of each prompt, those of similar length together."""
-        names = [name for name in ("input_ids", "attention_mask") if name in parts[0]]
-        prompts = [{name: part[name] for name in names} for part in parts]
-        lengths = [prompt["input_ids"].shape[1] for prompt in prompts]
-        made: list[dict[str, Any]] = [{} for _ in parts]
-        for group in generation_groups(lengths, self.settings, can_pad=self.can_pad, seed=seed):
-            batch = pad([prompts[index] for index in group], self.pipe.tokenizer)
-            batch["prompt_text"] = [parts[index]["prompt_text"] for index in group]
-            gone = until_gone([clients[index] for index in group])
-            with seeded(seed):
-                output = self.pipe.forward(batch, stopping_criteria=gone, **forward)
-            for row, index in enumerate(group):
-                ids = output["input_ids"]  # none for an empty prompt
-                own = {
-                    "input_ids": None if ids is None else ids[row : row + 1],
-                    "prompt_text": batch["prompt_text"][row],
-                }
-                made[index] = {"generated_sequence": output["generated_sequence"][row : row + 1], **own}
-        return made
-
     def outputs(self, parts: list[dict[str, Any]], postprocess: dict[str, Any]) -> Outputs:
         if "generated" in self.settings.output_types:
             return {"generated": [json.dumps([split_tensors(part, {})[1] for part in parts])]}
-        if "new_tokens" in self.settings.output_types:
-            ids = parts[0]["input_ids"]
-            tokens = parts[0]["generated_sequence"][0, :, 0 if ids is None else ids.shape[1] :]
-            return {"new_tokens": self.as_alone(tokens)}
         return RESULTS[self.settings.task](self.pipe.postprocess(parts if self.cuts else parts[0], **postprocess))
 
-    def as_alone(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Sequences [sequences, tokens] without what longer ones of their batch made of their ends."""
-        config = self.pipe.model.generation_config
-        padding = self.pipe.tokenizer.pad_token_id
-        if padding is None:  # nothing shares a batch
-            return tokens
-        ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-        real = (tokens != padding).long()
-        # Where padding looks like the end of a text, the first of it was that end.
-        length = (real * torch.arange(1, tokens.shape[1] + 1, device=tokens.device)).amax(1) + (padding in ends)
-        kept = torch.arange(tokens.shape[1], device=tokens.device) < length[:, None]
-        return torch.where(kept, tokens, -1)[:, : int(length.clamp(max=tokens.shape[1]).amax())]
+    def text_outputs(self, part: dict[str, Any], made: dict[str, Any], sequences: list[Written]) -> Outputs:
+        """What is known of the sequences of one prompt."""
+        if "generated" in self.settings.output_types:
+            own: Outputs = {"generated": [json.dumps([split_tensors(made, {})[1]])]}
+        else:
+            longest = max(len(each.tokens) for each in sequences)
+            own = {"new_tokens": [[*each.tokens, *[-1] * (longest - len(each.tokens))] for each in sequences]}
+        return own | answer_outputs(part["input_ids"].shape[1], sequences)
 
 
 def joined(values: list[Any]) -> Any:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+from hf_likelihoods import Likelihoods
 from transformers import LogitsProcessor, StoppingCriteria
 
 UNFINISHED = "\ufffd"  # what tokenizers decode part of a character to
@@ -19,17 +22,28 @@ class Writer(StoppingCriteria):
     """
 
     def __init__(
-        self, tokenizer: Any, tell: Callable[[str], None], stops: Sequence[str], *, skip_special_tokens: bool = True
+        self,
+        tokenizer: Any,
+        tell: Callable[[str], None],
+        stops: Sequence[str],
+        likelihoods: Likelihoods | None = None,
+        *,
+        skip_special_tokens: bool = True,
     ) -> None:
         self.tokenizer = tokenizer
         self.tell = tell
         self.stops = list(stops)
+        self.likelihoods = likelihoods
         self.skip_special_tokens = skip_special_tokens
         self.prompt_tokens = 0
         self.tokens: list[int] = []
         self.stopped = False
         self.held = ""  # text that is complete and may be the beginning of a text of `stops`
         self.begin = self.told = 0  # tokens that are decoded again for what follows, and those whose text is in `held`
+        self.length = 0  # characters of the text that were told or held
+        self.ends: list[int] = []  # of each token whose text is known, where it ends in the text
+        self.finished = False
+        self.tokens_told = 0  # those whose likelihoods were told
 
     @property
     def completion_tokens(self) -> int:
@@ -43,6 +57,8 @@ class Writer(StoppingCriteria):
         if not self.tokens:
             self.prompt_tokens = input_ids.shape[1] - 1
         self.tokens += input_ids[0, self.prompt_tokens + len(self.tokens) :].tolist()
+        if self.likelihoods is not None:
+            self.likelihoods.note(self.tokens[-1:], [True])
         self.take(self.new_text(whole=False))
         return torch.full((1,), self.stopped, device=input_ids.device)
 
@@ -52,7 +68,20 @@ class Writer(StoppingCriteria):
             self.held += self.new_text(whole=True)
             self.cut()
         rest, self.held = self.held, ""
+        self.finished = True
         return rest
+
+    def logprobs(self) -> str:
+        """The likelihoods of the tokens whose text was told since they were last asked for, as JSON; "" unless they are
+        wanted."""
+        if self.likelihoods is None:
+            return ""
+        place = self.length - len(self.held)
+        # A token that a text of `stops` begins in belongs to the text, one that ends the text does not.
+        count = bisect_left(self.ends, place) + 1 if self.finished and place else bisect_right(self.ends, place)
+        new = self.likelihoods.entries[0][self.tokens_told : count] if self.likelihoods.entries else []
+        self.tokens_told = max(self.tokens_told, count)
+        return json.dumps(new, ensure_ascii=False)
 
     def take(self, text: str) -> None:
         self.held += text
@@ -60,12 +89,13 @@ class Writer(StoppingCriteria):
         if not self.stopped:
             ready = len(self.held) - max((overlap(self.held, stop) for stop in self.stops), default=0)
             if ready:
-                self.tell(self.held[:ready])
-                self.held = self.held[ready:]
+                piece, self.held = self.held[:ready], self.held[ready:]
+                self.tell(piece)
 
     def cut(self) -> None:
         places = [place for place in (self.held.find(stop) for stop in self.stops) if place >= 0]
         if places:
+            self.length -= len(self.held) - min(places)
             self.held, self.stopped = self.held[: min(places)], True
 
     def new_text(self, *, whole: bool) -> str:
@@ -76,6 +106,8 @@ class Writer(StoppingCriteria):
         text = after[len(before) :]
         if text:
             self.begin, self.told = self.told, len(self.tokens)
+            self.length += len(text)
+            self.ends += [self.length] * (self.told - len(self.ends))
         return text
 
     def decode(self, begin: int, end: int) -> str:

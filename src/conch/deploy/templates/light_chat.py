@@ -3,6 +3,7 @@
 `chat.json` beside model.py says what transformers keeps in several places:
 
     template        the chat template; null for a checkpoint that has none
+    tool_template   that of conversations with tools, where the checkpoint has another one for them
     special_tokens  what the template may use by name (`bos_token`, ...)
 """
 
@@ -29,18 +30,24 @@ END = "CONTINUE_FINAL_MESSAGE_TAG "
 class ChatTemplate:
     """The chat template of a checkpoint."""
 
-    def __init__(self, template: str | None, special_tokens: Mapping[str, Any]) -> None:
-        self.source = template or ""
+    def __init__(
+        self, template: str | None, special_tokens: Mapping[str, Any], tool_template: str | None = None
+    ) -> None:
         self.special_tokens = dict(special_tokens)
-        self.template = environment().from_string(template) if template is not None else None
+        self.sources = (template, template if tool_template is None else tool_template)
+        self.templates = [None if each is None else environment().from_string(each) for each in self.sources]
 
-    def prompt(self, messages: list[Message]) -> str:
+    def prompt(self, messages: list[Message], tools: list[dict[str, Any]] | None = None) -> str:
         """The prompt for the next answer; a conversation that ends with an answer has that answer continued.
+
+        Args:
+            tools: functions that the model may call.
 
         Raises:
             ValueError: there is no template, or it refuses the conversation.
         """
-        if self.template is None:
+        template, source = self.templates[bool(tools)], self.sources[bool(tools)]
+        if template is None or source is None:
             raise ValueError("the checkpoint has no chat template: send the input `text` instead of `messages`")
         if not messages:
             raise ValueError("`messages` is empty: expected at least one message")
@@ -52,9 +59,9 @@ class ChatTemplate:
         if continued:
             shown[-1], text = marked(shown[-1])
         try:
-            prompt = self.template.render(
+            prompt = template.render(
                 messages=shown,
-                tools=None,
+                tools=tools or None,
                 documents=None,
                 add_generation_prompt=not continued,
                 **self.special_tokens,
@@ -63,7 +70,7 @@ class ChatTemplate:
             raise ValueError(f"the chat template refuses the conversation: {error}") from error
         if not continued:
             return prompt
-        if "content" not in self.source or text.strip() not in prompt:
+        if "content" not in source or text.strip() not in prompt:
             raise ValueError("the chat template leaves out the last message, which should be continued")
         return before_end(prompt)
 

@@ -18,8 +18,15 @@ GENERATE_PARAMETERS = {
 }
 
 
+#: Request parameters that the pipeline of text-generation does not know.
+BESIDE_PIPELINE = ("logprobs", "json_schema")
+
+
 def pipeline_parameters(task: str, parameters: dict[str, Any]) -> dict[str, Any]:
     """The request parameters as the task's pipeline wants them."""
+    if task == "text-generation":
+        kept = {name: value for name, value in parameters.items() if name not in BESIDE_PIPELINE}
+        return {**kept, "tools": read_tools(kept["tools"])} if "tools" in kept else kept
     if task not in GENERATE_PARAMETERS:
         return parameters
     packed = GENERATE_PARAMETERS[task]
@@ -28,6 +35,21 @@ def pipeline_parameters(task: str, parameters: dict[str, Any]) -> dict[str, Any]
         return parameters
     others = {name: value for name, value in parameters.items() if name not in packed}
     return {**others, "generate_kwargs": {**others.get("generate_kwargs", {}), **generate}}
+
+
+def read_tools(text: str | None) -> list[dict[str, Any]] | None:
+    """The functions a model may call, from JSON; None without any.
+
+    Raises:
+        ValueError: it is no list of objects.
+    """
+    try:
+        tools = json.loads(text) if text else None
+    except ValueError as error:
+        raise ValueError(f"request parameter 'tools' is no JSON: {error}") from error
+    if tools and not (isinstance(tools, list) and all(isinstance(each, dict) for each in tools)):
+        raise ValueError("request parameter 'tools' should be a JSON list of objects")
+    return tools or None
 
 
 def decode_prompt(row: Row, sampling_rate: int) -> dict[str, Any]:

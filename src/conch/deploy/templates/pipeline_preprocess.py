@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from hf_prompts import chat_class, refusals
 from hf_serving import Outputs, Row, Settings, answer, stage_parameters
 from light_generation import decode_prompt, media_arguments, pipeline_parameters
 from light_inputs import (
@@ -27,7 +28,7 @@ from light_inputs import (
 )
 from light_rows import APART, FURTHER, prepare
 from light_serving import as_array, stack
-from pipeline_shell import chat_class, load_shell, pandas_table, split_tensors
+from pipeline_shell import load_shell, pandas_table, split_tensors
 from transformers.pipelines.base import ChunkPipeline
 
 PROMPTS = ("text-generation", "image-text-to-text", "any-to-any")
@@ -85,7 +86,8 @@ class TritonPythonModel:
             with video_file(sample) as path:
                 encoded = self.pipe.preprocess(path, **options)
         else:
-            encoded = self.pipe.preprocess(sample, **options)
+            with refusals():
+                encoded = self.pipe.preprocess(sample, **options)
         if not self.cuts:
             tensors, context = split_tensors(encoded, self.settings.output_types)
             return {**tensors, "context": [context]}

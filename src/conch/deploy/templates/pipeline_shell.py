@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import field, make_dataclass
 from pathlib import Path
@@ -18,12 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from hf_prompts import chat_class
 from hf_serving import Settings
 from PIL import Image
 from transformers import pipelines
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.utils import ModelOutput
-from transformers.utils.chat_template_utils import Chat
 
 LOADERS = {
     "tokenizer": transformers.AutoTokenizer,
@@ -117,11 +116,6 @@ def pandas_table(columns: dict[str, list[str]]) -> Any:
     import pandas  # needed for tables alone
 
     return pandas.DataFrame(columns)
-
-
-def chat_class(pipe: Any) -> Any:
-    """What a pipeline takes a conversation as; some have a class of their own."""
-    return getattr(sys.modules[type(pipe).__module__], "Chat", Chat)
 
 
 def join_tensors(pipe: Any, context: str, tensors: Mapping[str, np.ndarray]) -> Any:

@@ -9,14 +9,19 @@ import os
 from typing import Any, NamedTuple
 
 from light_chat import ChatTemplate
-from light_generation import decode_prompt
+from light_generation import decode_prompt, read_tools
 from light_serving import Outputs, Row, Settings, answer
 from light_text import TextEncoder
 
 
 class Prompt(NamedTuple):
-    text: str
-    special: bool  # whether the tokenizer adds special tokens; a chat template has put them in
+    text: str  # "" of a conversation, whose template wants to know the tools first
+    messages: list[dict[str, Any]] | None
+
+    @property
+    def special(self) -> bool:
+        """Whether the tokenizer adds special tokens; a chat template has put them in."""
+        return self.messages is None
 
 
 class TritonPythonModel:
@@ -34,16 +39,20 @@ class TritonPythonModel:
 
     def decode(self, row: Row) -> Prompt:
         prompt = decode_prompt(row, 0)
-        if "messages" in prompt:
-            return Prompt(self.chat.prompt(prompt["messages"]), special=False)
-        return Prompt(prompt["text"], special=True)
+        return Prompt(prompt.get("text", ""), prompt.get("messages"))
 
-    def infer(self, samples: list[Prompt], truncation: bool | None = None, **_: Any) -> list[Outputs]:
+    def infer(
+        self, samples: list[Prompt], truncation: bool | None = None, tools: str | None = None, **_: Any
+    ) -> list[Outputs]:
+        offered = read_tools(tools)
         results: list[Outputs] = [{} for _ in samples]
         for special in (True, False):
             own = [index for index, sample in enumerate(samples) if sample.special is special]
-            texts = [samples[index].text for index in own]
+            texts = [self.text(samples[index], offered) for index in own]
             encodings = self.encoder.encode(texts, "longest_first" if truncation else None, special=special)
             for index, encoding in zip(own, encodings, strict=True):
                 results[index] = {"input_ids": encoding.ids, "attention_mask": encoding.attention_mask}
         return results
+
+    def text(self, prompt: Prompt, tools: list[dict[str, Any]] | None) -> str:
+        return prompt.text if prompt.messages is None else self.chat.prompt(prompt.messages, tools)

@@ -13,7 +13,7 @@ from conch.wire.http.messages import HttpRequest, Outcome, Pending, Reply, empty
 from conch.wire.openai import replies
 from conch.wire.openai.embedding import EmbeddingEndpoint
 from conch.wire.openai.errors import error_reply, refusal_reply
-from conch.wire.openai.generation import GenerationEndpoint
+from conch.wire.openai.generation import Defaults, GenerationEndpoint
 from conch.wire.openai.models import find, listed
 from conch.wire.openai.requests import ChatRequest, CompletionRequest
 
@@ -51,7 +51,7 @@ class OpenAi:
     Args:
         guard: refuses requests; None lets all through.
         metrics: makes the Prometheus text.
-        default_max_tokens: tokens of an answer where the request does not say.
+        defaults: what requests and models may leave open.
     """
 
     needs_raw_headers = False
@@ -61,14 +61,14 @@ class OpenAi:
         server: ServerApi,
         guard: Guard | None,
         metrics: Callable[[], Awaitable[bytes]],
-        default_max_tokens: int,
+        defaults: Defaults,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._server = server
         self._guard = guard
         self._metrics = metrics
         self._started = int(now())
-        generation = GenerationEndpoint(server, default_max_tokens, now)
+        generation = GenerationEndpoint(server, defaults, now)
         embedding = EmbeddingEndpoint(server)
         self._table: dict[str, tuple[bytes, _Endpoint]] = {
             "chat": (b"POST", lambda request, _: generation(request, ChatRequest)),

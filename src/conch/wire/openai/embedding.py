@@ -50,8 +50,9 @@ class EmbeddingEndpoint:
         tracing = self._server.tracing
         if tracing.active:
             requests[0] = tracing.begin(requests[0], trace)
-        answers = [asyncio.ensure_future(self._server.infer(each)) for each in requests]
+        answers: list[asyncio.Future[InferResponse]] = []
         try:
+            answers.extend(asyncio.ensure_future(self._server.infer(each)) for each in requests)
             made = [
                 _vectors(response, len(part))
                 for response, part in zip(await asyncio.gather(*answers), parts, strict=True)

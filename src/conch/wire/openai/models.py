@@ -20,6 +20,7 @@ WHOLE, PIECE, VECTOR = "generated_text", "text", "embeddings"
 
 #: Outputs beside the pieces.
 FINISH_REASON, PROMPT_TOKENS, COMPLETION_TOKENS = "finish_reason", "prompt_tokens", "completion_tokens"
+LOGPROBS = "logprobs"
 
 _FLOATS = (DataType.FP16, DataType.FP32, DataType.FP64)
 _PURPOSES = {

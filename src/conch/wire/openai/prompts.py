@@ -9,8 +9,10 @@ from typing import Any
 from conch.wire.openai.errors import RefusedError
 
 #: Roles of messages -> what chat templates call them.
-_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 _FIELDS = frozenset({"role", "content", "name"})
+#: Further fields of messages, by their role.
+_FURTHER = {"assistant": frozenset({"tool_calls"}), "tool": frozenset({"tool_call_id"})}
 _SINGLE = "send a request for each"
 
 
@@ -55,21 +57,61 @@ def conversation(messages: Sequence[Mapping[str, Any]]) -> str:
     return json.dumps([_message(f"messages[{i}]", each) for i, each in enumerate(messages)], ensure_ascii=False)
 
 
-def _message(place: str, message: Mapping[str, Any]) -> dict[str, str]:
+def _message(place: str, message: Mapping[str, Any]) -> dict[str, Any]:
     role = message.get("role")
     if not isinstance(role, str) or role not in _ROLES:
         offered = ", ".join(_ROLES)
         raise RefusedError(f"{place}.role", f"'{place}.role' must be one of {offered}, got {json.dumps(role)}")
+    known = _FIELDS | _FURTHER.get(role, frozenset())
     for field in message:
-        if field not in _FIELDS and message[field] is not None:
+        if field not in known and message[field] is not None:
             raise RefusedError(
-                f"{place}.{field}", f"'{place}.{field}' is not supported: a message has role, content and name"
+                f"{place}.{field}",
+                f"'{place}.{field}' is not supported: a message of the role {role} has {', '.join(sorted(known))}",
             )
     name = message.get("name")
     if name is not None and not isinstance(name, str):
         raise RefusedError(f"{place}.name", f"'{place}.name' must be a text")
-    named = {} if name is None else {"name": name}
-    return {"role": _ROLES[role], **named, "content": _content(f"{place}.content", message.get("content"))}
+    made: dict[str, Any] = {"role": _ROLES[role]}
+    if name is not None:
+        made["name"] = name
+    calls = message.get("tool_calls")
+    # Who only calls says nothing; templates want a text all the same.
+    content = "" if calls and message.get("content") is None else message.get("content")
+    made["content"] = _content(f"{place}.content", content)
+    if calls:
+        made["tool_calls"] = _calls(f"{place}.tool_calls", calls)
+    if role == "tool":
+        identity = message.get("tool_call_id")
+        if not isinstance(identity, str):
+            raise RefusedError(f"{place}.tool_call_id", f"'{place}.tool_call_id' must be a text")
+        made["tool_call_id"] = identity
+    return made
+
+
+def _calls(place: str, calls: object) -> list[dict[str, Any]]:
+    """Calls that the model made before, with their arguments as objects, which templates are made for."""
+    if not isinstance(calls, list):
+        raise RefusedError(place, f"'{place}' must be a list")
+    return [_call(f"{place}[{index}]", call) for index, call in enumerate(calls)]
+
+
+def _call(place: str, call: object) -> dict[str, Any]:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(call, dict) or not isinstance(function, dict) or call.get("type", "function") != "function":
+        raise RefusedError(place, f"'{place}' must be a call of a function")
+    for field, value in (("id", call.get("id")), ("function.name", function.get("name"))):
+        if not isinstance(value, str):
+            raise RefusedError(f"{place}.{field}", f"'{place}.{field}' must be a text")
+    try:
+        arguments = json.loads(function.get("arguments") or "{}")
+    except (TypeError, ValueError) as error:
+        raise RefusedError(
+            f"{place}.function.arguments", f"'{place}.function.arguments' must be JSON as text: {error}"
+        ) from error
+    if not isinstance(arguments, dict):
+        raise RefusedError(f"{place}.function.arguments", f"'{place}.function.arguments' must be a JSON object")
+    return {"id": call["id"], "type": "function", "function": {"name": function["name"], "arguments": arguments}}
 
 
 def _content(place: str, content: object) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from conch.wire.http.json_text import encode_json
 from conch.wire.http.messages import head
 from conch.wire.openai.texts import Piece, Usage
+from conch.wire.openai.tool_calls import ToolCall
 
 #: Status line and headers of a stream, without any that tells its length.
 STREAM_HEAD = head(200, "text/event-stream; charset=utf-8", "Cache-Control: no-cache\r\n").removesuffix(
@@ -39,22 +40,44 @@ class Form(msgspec.Struct, frozen=True):
 
     def whole(self, piece: Piece) -> dict[str, Any]:
         """The answer as one document; without `usage` where the model does not count tokens."""
-        said = {"message": {"role": "assistant", "content": piece.text}} if self.chat else {"text": piece.text}
+        said: dict[str, Any] = {"text": piece.text}
+        if self.chat:
+            calls = {"tool_calls": [_call(each) for each in piece.calls]} if piece.calls else {}
+            content = None if calls and not piece.text else piece.text
+            said = {"message": {"role": "assistant", "content": content, **calls}}
         usage = {} if piece.usage is None else {"usage": _usage(piece.usage)}
-        return {**self._document(stream=False, choices=[_choice(said, piece.finish_reason)]), **usage}
+        choice = _choice(said, piece.finish_reason, self._logprobs(piece, 0))
+        return {**self._document(stream=False, choices=[choice]), **usage}
 
     def opening(self) -> bytes:
         """What a stream begins with, before any text; b"" for nothing."""
         return self._chunk([_choice({"delta": {"role": "assistant", "content": ""}}, "")]) if self.chat else b""
 
-    def piece(self, piece: Piece) -> bytes:
-        """The events of a piece: its text, and why it ended where it did; b"" where it says neither."""
-        events = self._chunk([_choice(self._said(piece.text), "")]) if piece.text else b""
-        return events + (self._chunk([_choice(self._said(""), piece.finish_reason)]) if piece.finish_reason else b"")
+    def piece(self, piece: Piece, offset: int = 0) -> bytes:
+        """The events of a piece: its text, its calls, and why it ended where it did; b"" where it says none of them.
+
+        Args:
+            offset: how many characters came before it.
+        """
+        events = []
+        if piece.text or piece.logprobs:
+            events.append(_choice(self._said(piece.text), "", self._logprobs(piece, offset)))
+        for call in piece.calls:
+            events.append(_choice({"delta": {"tool_calls": [{"index": call.index, **_call(call)}]}}, ""))
+        if piece.finish_reason:
+            events.append(_choice(self._said(""), piece.finish_reason))
+        return b"".join(self._chunk([each]) for each in events)
 
     def usage(self, usage: Usage) -> bytes:
         """The event that tells the tokens, the last before the end."""
         return self._chunk([], _usage(usage))
+
+    def _logprobs(self, piece: Piece, offset: int) -> dict[str, Any] | None:
+        if piece.logprobs is None:
+            return None
+        if self.chat:
+            return {"content": piece.logprobs, "refusal": None}
+        return _completion_logprobs(piece.logprobs, offset)
 
     def _said(self, text: str) -> dict[str, Any]:
         if not self.chat:
@@ -75,8 +98,28 @@ def event(document: Mapping[str, Any]) -> bytes:
     return b"data: %b\n\n" % encode_json(document)
 
 
-def _choice(said: Mapping[str, Any], finish_reason: str) -> dict[str, Any]:
-    return {"index": 0, **said, "logprobs": None, "finish_reason": finish_reason or None}
+def _choice(said: Mapping[str, Any], finish_reason: str, logprobs: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    return {"index": 0, **said, "logprobs": logprobs, "finish_reason": finish_reason or None}
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _completion_logprobs(entries: Sequence[Mapping[str, Any]], offset: int) -> dict[str, Any]:
+    """Likelihoods as completions have them; the alternatives of a token hold itself."""
+    offsets = []
+    for entry in entries:
+        offsets.append(offset)
+        offset += len(entry["token"])
+    return {
+        "tokens": [entry["token"] for entry in entries],
+        "token_logprobs": [entry["logprob"] for entry in entries],
+        "top_logprobs": [
+            {each["token"]: each["logprob"] for each in (*reversed(entry["top_logprobs"]), entry)} for entry in entries
+        ],
+        "text_offset": offsets,
+    }
 
 
 def _usage(usage: Usage) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from conch.config.schema import ModelConfig
 from conch.inference import Parameter
@@ -13,7 +13,10 @@ from conch.wire.openai.requests import ChatRequest, CompletionRequest, TextReque
 #: Most texts that `stop` may hold, as at OpenAI.
 _MAX_STOPS = 4
 _MOST_TOKENS = 2**31 - 1
+_NONE: Mapping[str, Mapping[str, Parameter]] = {}
 _LARGEST_SEED = 2**63 - 1
+#: Most alternatives that are told of a token: in conversations, and of prompts, as at OpenAI.
+_MOST_TOP_LOGPROBS, _MOST_LOGPROBS = 20, 5
 
 
 def check_offered(request: TextRequest) -> None:
@@ -35,20 +38,8 @@ def check_offered(request: TextRequest) -> None:
 
 
 def _check_chat(request: ChatRequest) -> None:
-    if request.logprobs:
-        raise RefusedError("logprobs", "'logprobs' is not supported")
-    if request.top_logprobs:
-        raise RefusedError("top_logprobs", "'top_logprobs' is not supported")
-    if request.tools:
-        raise RefusedError(
-            "tools", "'tools' is not supported: describe them in a message, and read the answer yourself"
-        )
-    if request.tool_choice not in (None, "none", "auto"):
-        raise RefusedError("tool_choice", "'tool_choice' is not supported, as there are no tools")
-    if request.response_format is not None and request.response_format.get("type") != "text":
-        raise RefusedError(
-            "response_format", '\'response_format\' must be {"type": "text"}: the form of an answer cannot be enforced'
-        )
+    if request.top_logprobs and not request.logprobs:
+        raise RefusedError("top_logprobs", "'top_logprobs' needs 'logprobs': true")
 
 
 def _check_completion(request: CompletionRequest) -> None:
@@ -56,8 +47,6 @@ def _check_completion(request: CompletionRequest) -> None:
         raise RefusedError("best_of", f"'best_of' must be 1, got {request.best_of}")
     if request.echo:
         raise RefusedError("echo", "'echo' is not supported: put the prompt in front of the answer yourself")
-    if request.logprobs is not None:
-        raise RefusedError("logprobs", "'logprobs' is not supported")
     if request.suffix:
         raise RefusedError("suffix", "'suffix' is not supported")
 
@@ -76,17 +65,41 @@ def stops_of(request: TextRequest) -> Sequence[str]:
     return stops
 
 
-def model_parameters(request: TextRequest, config: ModelConfig, default_max_tokens: int) -> dict[str, Parameter]:
+def top_logprobs(request: TextRequest) -> int | None:
+    """How many alternatives are told with the likelihood of each token; None for no likelihoods.
+
+    Raises:
+        RefusedError: they are too many.
+    """
+    if isinstance(request, ChatRequest):
+        if not request.logprobs:
+            return None
+        return int(_within("top_logprobs", request.top_logprobs or 0, 0, _MOST_TOP_LOGPROBS))
+    return None if request.logprobs is None else int(_within("logprobs", request.logprobs, 0, _MOST_LOGPROBS))
+
+
+def model_parameters(
+    request: TextRequest,
+    config: ModelConfig,
+    default_max_tokens: int,
+    further: Mapping[str, Mapping[str, Parameter]] = _NONE,
+) -> dict[str, Parameter]:
     """The request parameters for a model.
+
+    Args:
+        further: field of the request -> the parameters it asks for, beside those of sampling.
 
     Raises:
         RefusedError: a value that is out of range, or that the model has no parameter for.
     """
-    wanted: dict[str, dict[str, Parameter]] = {}
+    wanted: dict[str, Mapping[str, Parameter]] = dict(further)
+    if (count := top_logprobs(request)) is not None:
+        wanted["logprobs"] = {"logprobs": count}
     name, most = _max_tokens(request)
-    wanted[name] = {"max_new_tokens": default_max_tokens if most is None else most}
+    limit = default_max_tokens if most is None else most
+    wanted[name] = {"max_new_tokens": limit}
     if request.min_tokens:
-        least = _within("min_tokens", request.min_tokens, 0, wanted[name]["max_new_tokens"])
+        least = _within("min_tokens", request.min_tokens, 0, limit)
         wanted["min_tokens"] = {"min_new_tokens": int(least)}
     if request.temperature is not None:
         temperature = _within("temperature", request.temperature, 0, 2)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -11,8 +12,9 @@ from conch.errors import CancelledError, ConchError, InternalError
 from conch.inference import InferRequest, InferResponse, Parameter
 from conch.tensor import DataType, Tensor
 from conch.tensor.tensor import decode_bytes_elements, encode_bytes_elements
-from conch.wire.openai.models import COMPLETION_TOKENS, FINISH_REASON, PIECE, PROMPT_TOKENS, TEXT, WHOLE
+from conch.wire.openai.models import COMPLETION_TOKENS, FINISH_REASON, LOGPROBS, PIECE, PROMPT_TOKENS, TEXT, WHOLE
 from conch.wire.openai.sampling import known_parameters
+from conch.wire.openai.tool_calls import ToolCall
 from conch.wire.responses import Responses
 
 
@@ -29,11 +31,20 @@ class Piece(msgspec.Struct, frozen=True):
     Attributes:
         finish_reason: why it is the last one; "" where it is not, or the model does not say.
         usage: what the request took so far; None where the model does not say.
+        logprobs: of each token of the piece, as OpenAI has them in conversations; None where nobody asked.
+        calls: of functions, that came with it.
     """
 
     text: str
     finish_reason: str = ""
     usage: Usage | None = None
+    logprobs: Sequence[Mapping[str, Any]] | None = None
+    calls: Sequence[ToolCall] = ()
+
+
+def tells_logprobs(config: ModelConfig) -> bool:
+    """Whether the model tells how likely its tokens were, where it is asked to."""
+    return any(spec.name == LOGPROBS for spec in config.output)
 
 
 def counts_tokens(config: ModelConfig) -> bool:
@@ -83,20 +94,48 @@ async def joined(parts: AsyncGenerator[Piece, None]) -> Piece:
     found = [part async for part in parts]
     if not found:
         raise CancelledError("the model answered nothing")
-    return msgspec.structs.replace(found[-1], text="".join(part.text for part in found))
+    told = [part.logprobs for part in found if part.logprobs is not None]
+    return msgspec.structs.replace(
+        found[-1],
+        text="".join(part.text for part in found),
+        logprobs=[entry for entries in told for entry in entries] if told else None,
+        calls=[call for part in found for call in part.calls],
+    )
 
 
 def whole_piece(response: InferResponse, stops: Sequence[str]) -> Piece:
-    """The answer of a model that answers once, up to the first of `stops`; such a model does not say why it ended."""
-    text = _text(response, WHOLE)
+    """The answer of a model that answers once, up to the first of `stops`."""
+    text, entries = _text(response, WHOLE), _logprobs(response)
     places = [place for place in (text.find(stop) for stop in stops) if place >= 0]
-    usage = _usage(response)
-    return Piece(text[: min(places)], "stop", usage) if places else Piece(text, "", usage)
+    if not places:
+        return Piece(text, _reason(response), _usage(response), entries)
+    kept = text[: min(places)]
+    return Piece(kept, "stop", _usage(response), _before(entries, text[len(kept) :]))
 
 
 def _piece(response: InferResponse) -> Piece:
-    reason = _text(response, FINISH_REASON) if response.output(FINISH_REASON) else ""
-    return Piece(_text(response, PIECE), reason, _usage(response))
+    return Piece(_text(response, PIECE), _reason(response), _usage(response), _logprobs(response))
+
+
+def _reason(response: InferResponse) -> str:
+    return _text(response, FINISH_REASON) if response.output(FINISH_REASON) else ""
+
+
+def _logprobs(response: InferResponse) -> list[dict[str, Any]] | None:
+    """The likelihoods of the tokens; None where the model does not tell them."""
+    text = _text(response, LOGPROBS) if response.output(LOGPROBS) else ""
+    return msgspec.json.decode(text, type=list[dict[str, Any]]) if text else None
+
+
+def _before(entries: list[dict[str, Any]] | None, tail: str) -> list[dict[str, Any]] | None:
+    """The tokens of a text whose end is cut off, without those that lie in it as a whole."""
+    if entries is None:
+        return None
+    room, count = len(tail.encode()), len(entries)
+    while count and (size := len(entries[count - 1].get("bytes") or ())) <= room:
+        room -= size
+        count -= 1
+    return entries[:count]
 
 
 def _usage(response: InferResponse) -> Usage | None:

@@ -24,6 +24,12 @@ pytest.importorskip("transformers")
 Inputs = dict[str, np.ndarray]
 TOKENS = {"input_ids": "TYPE_INT64 -1", "attention_mask": "TYPE_INT64 -1"}
 NEW_TOKENS = {"new_tokens": "TYPE_INT64 -1 -1"}
+TOLD = {
+    "finish_reason": "TYPE_STRING -1",
+    "prompt_tokens": "TYPE_INT32 1",
+    "completion_tokens": "TYPE_INT32 -1",
+    "logprobs": "TYPE_STRING -1",
+}
 GREEDY = {"max_new_tokens": 12, "do_sample": False}
 NAME = "text-generation"
 
@@ -37,7 +43,8 @@ class Parts(NamedTuple):
     def ask(self, inputs: Inputs, parameters: Mapping[str, Any]) -> dict[str, np.ndarray]:
         sent = dict(parameters)
         made = self.core.ask(self.before.ask(inputs, sent), sent)
-        return self.after.ask({**inputs, **made}, sent)
+        texts = self.after.ask({**inputs, "new_tokens": made["new_tokens"]}, sent)
+        return {**texts, **{name: made[name] for name in TOLD}}
 
     def generate(self, *texts: str, **parameters: Any) -> list[Any]:
         """The new tokens of each text, all of them asked for in one batch; or its error."""
@@ -61,9 +68,16 @@ def parts_of(
                 directory, "tokenize_prompt.py", inputs, TOKENS, settings, light_prompts(pipe, pipe.model.config)[1]
             )
             core = load_part(
-                directory, "generate.py", TOKENS, NEW_TOKENS, settings, checkpoint=checkpoint_of(name), weights=True
+                directory,
+                "generate.py",
+                TOKENS,
+                {**NEW_TOKENS, **TOLD},
+                settings,
+                checkpoint=checkpoint_of(name),
+                weights=True,
             )
             contents = light_decoder(pipe.tokenizer, pipe.model.config)[1]
+            outputs = {each: spec for each, spec in outputs.items() if each not in TOLD}
             after = load_part(directory, "decode_text.py", {**inputs, **NEW_TOKENS}, outputs, settings, contents)
             made[name] = Parts(before, core, after, whole)
         return made[name]
@@ -94,6 +108,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "beams": {**GREEDY, "num_beams": 3, "num_return_sequences": 2},
     "stop": {**GREEDY, "stop_sequence": '["e", " w"]'},
     "truncation": {**GREEDY, "truncation": True},
+    "likelihoods": {**GREEDY, "logprobs": 2, "num_return_sequences": 2, "do_sample": True, "seed": 1},
 }
 
 
@@ -110,6 +125,48 @@ def test_checkpoint_without_chat_template_and_padding(parts_of: Callable[[str], 
     assert_equal(parts.ask(inputs, GREEDY), parts.whole.ask(inputs, GREEDY))
     (outcome,) = parts.before.execute([parts.before.request(ASKED["conversation"], GREEDY)])
     assert "no chat template: send the input `text`" in str(outcome)
+
+
+def test_likelihoods_are_those_of_the_models_own_logits(parts: Parts) -> None:
+    """Temperature and what else changes the choice of tokens has no part in them."""
+    pipe = parts.whole.model.pipe
+    encoded = pipe.tokenizer("The wind", return_tensors="pt")
+    with torch.inference_mode():
+        made = pipe.model.generate(
+            **encoded, **GREEDY, repetition_penalty=1.5, output_logits=True, return_dict_in_generate=True
+        )
+    tokens = made.sequences[0, encoded["input_ids"].shape[1] :].tolist()
+    expected = torch.cat(made.logits).log_softmax(-1)
+    inputs = {"text": text_rows(["The wind"])}
+    told = parts.whole.ask(inputs, {**GREEDY, "repetition_penalty": 1.5, "logprobs": 3})
+    entries = json.loads(told["logprobs"][0, 0])
+    assert [entry["logprob"] for entry in entries] == pytest.approx(
+        [expected[place, token].item() for place, token in enumerate(tokens)], abs=1e-5
+    )
+    for place, entry in enumerate(entries):
+        best = expected[place].topk(3)
+        assert [top["logprob"] for top in entry["top_logprobs"]] == pytest.approx(best.values.tolist(), abs=1e-5)
+        assert [bytes(top["bytes"]).decode("utf-8", "replace") for top in entry["top_logprobs"]] == [
+            pipe.tokenizer.decode([token]) for token in best.indices.tolist()
+        ]
+    text = b"".join(bytes(entry["bytes"]) for entry in entries).decode()
+    assert told["generated_text"][0, 0].decode() == f"The wind{text}"
+    assert "logprobs" not in {name for name, value in parts.whole.ask(inputs, GREEDY).items() if value.any()}
+
+
+def test_neighbours_are_counted_and_end_apart(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = {**GREEDY, "max_new_tokens": 40, "stop_sequence": "e", "logprobs": 0}
+    asked = [{"text": text_rows([text])} for text in TEXTS]
+    alone = [parts.whole.ask(each, sent) for each in asked]
+    monkeypatch.setattr(parts.whole.model.settings, "max_padding", 100.0)
+    together = parts.whole.execute([parts.whole.request(each, sent) for each in asked])
+    for one, other in zip(together, alone, strict=True):
+        assert isinstance(one, dict)
+        assert one["finish_reason"].tolist() == [[b"stop"]]
+        for name in ("prompt_tokens", "completion_tokens", "generated_text"):
+            assert one[name].tolist() == other[name].tolist()
+        assert len(json.loads(one["logprobs"][0, 0])) == one["completion_tokens"][0, 0]
+    assert len({each["completion_tokens"][0, 0] for each in alone}) > 1
 
 
 TEXTS = ("The wind", "We walked along the harbour in Lisbon", "A large", "The")
@@ -195,6 +252,8 @@ def test_sampling_parameters_reach_the_model(parts: Parts, monkeypatch: pytest.M
         ({"max_tokens": 3}, "unknown request parameters ['max_tokens']; text-generation takes: do_sample"),
         ({"temperature": "warm"}, "request parameter 'temperature' should be of kind float, got 'warm'"),
         ({"stop_sequence": "[]"}, "request parameter 'stop_sequence' should be of kind texts, got '[]'"),
+        ({"logprobs": 21}, "request parameter 'logprobs' should be from 0 to 20, got 21"),
+        ({"logprobs": 1, "num_beams": 2}, "'logprobs' and 'json_schema' need num_beams=1"),
         ({"seed": "x"}, "request parameter 'seed' should be of kind int, got 'x'"),
     ],
 )

@@ -17,22 +17,31 @@ from conch.tensor import DataType, Tensor
 from conch.wire.http.guard import Guard
 from conch.wire.http.messages import HttpApp, HttpRequest, Pending, RequestHead, Streamed
 from conch.wire.openai.api import OpenAi
+from conch.wire.openai.generation import Defaults
 from tests.unit.wire.http.fake_server import FakeModel, FakeServer, model_config
 
 _STRING = "data_type: TYPE_STRING dims: [1]"
 _PROMPTS = f'input {{ name: "text" {_STRING} optional: true }} input {{ name: "messages" {_STRING} optional: true }} '
 _COUNTS = "".join(f'output {{ name: "{n}_tokens" data_type: TYPE_INT32 dims: [1] }}' for n in ("prompt", "completion"))
 _COMMON = (
-    "max_new_tokens:int min_new_tokens:int do_sample:bool temperature:float top_p:float stop_sequence:texts seed:int"
+    "max_new_tokens:int min_new_tokens:int do_sample:bool temperature:float top_p:float stop_sequence:texts seed:int "
+    "logprobs:int tools:str json_schema:str"
 )
 _CONFIGS = {
     "writer": (
         f'max_batch_size: 0 {_PROMPTS} output {{ name: "text" {_STRING} }} '
-        f'output {{ name: "finish_reason" {_STRING} }} {_COUNTS} model_transaction_policy {{ decoupled: true }}',
+        f'output {{ name: "finish_reason" {_STRING} }} {_COUNTS} output {{ name: "logprobs" {_STRING} }} '
+        "model_transaction_policy { decoupled: true }",
         f"{_COMMON} presence_penalty:float frequency_penalty:float ignore_eos:bool",
     ),
     "plain": (
         f'max_batch_size: 8 {_PROMPTS} output {{ name: "generated_text" data_type: TYPE_STRING dims: [-1] }}',
+        f"{_COMMON} return_full_text:bool",
+    ),
+    "counter": (
+        f'max_batch_size: 8 {_PROMPTS} output {{ name: "generated_text" data_type: TYPE_STRING dims: [-1] }} '
+        f'output {{ name: "finish_reason" data_type: TYPE_STRING dims: [-1] }} {_COUNTS} '
+        'output { name: "logprobs" data_type: TYPE_STRING dims: [-1] }',
         f"{_COMMON} return_full_text:bool",
     ),
     "embedder": (
@@ -44,11 +53,12 @@ _CONFIGS = {
 
 
 class TextServer(FakeServer):
-    """Knows `writer` (decoupled), `plain`, `embedder` and models without texts; plays what it is told to answer.
+    """Knows `writer` (decoupled), `plain`, `counter` (which tells more than `plain`), `embedder` and models without
+    texts; plays what it is told to answer.
 
     Attributes:
         script: what `writer` answers, one response after another.
-        text: what `plain` answers.
+        text: what `plain` and `counter` answer; `reason` and `logprobs` are what `counter` tells beside it.
     """
 
     def __init__(self) -> None:
@@ -65,11 +75,20 @@ class TextServer(FakeServer):
             piece(".", 3, "stop"),
         )
         self.text = "The sea."
+        self.reason = "length"
+        self.logprobs = ""
 
     def infer(self, request: InferRequest) -> Awaitable[InferResponse]:
         self.hold = request.model_name == "writer"
         if request.model_name == "plain":
             self.answer_with = (Tensor.from_numpy("generated_text", np.array([[self.text]], object), DataType.BYTES),)
+        if request.model_name == "counter":
+            texts = {"generated_text": self.text, "finish_reason": self.reason, "logprobs": self.logprobs}
+            counts = {"prompt_tokens": 7, "completion_tokens": 3}
+            self.answer_with = (
+                *(Tensor.from_numpy(n, np.array([[t]], object), DataType.BYTES) for n, t in texts.items()),
+                *(Tensor.from_numpy(n, np.array([[v]], np.int32), DataType.INT32) for n, v in counts.items()),
+            )
         if request.model_name == "embedder":
             texts = request.inputs[0].as_numpy().reshape(-1)
             made = np.array([[len(text), 0.5, -1.0] for text in texts], np.float32)
@@ -85,9 +104,9 @@ class TextServer(FakeServer):
         self.end(self.script[-1])
 
 
-def piece(text: str, completion_tokens: int, finish_reason: str = "") -> InferResponse:
+def piece(text: str, completion_tokens: int, finish_reason: str = "", logprobs: str = "") -> InferResponse:
     """A response of `writer` to a prompt of 7 tokens."""
-    texts = {"text": text, "finish_reason": finish_reason}
+    texts = {"text": text, "finish_reason": finish_reason, "logprobs": logprobs}
     numbers = {"prompt_tokens": 7, "completion_tokens": completion_tokens}
     return InferResponse(
         "writer",
@@ -100,9 +119,9 @@ def piece(text: str, completion_tokens: int, finish_reason: str = "") -> InferRe
     )
 
 
-def app_of(server: TextServer, guard: Guard | None = None) -> OpenAi:
+def app_of(server: TextServer, guard: Guard | None = None, parser: str = "") -> OpenAi:
     """The app, of a server that started at second 5 and answers no more than 16 tokens unless it is asked to."""
-    return OpenAi(server, guard, _metrics, 16, now=lambda: 5.0)
+    return OpenAi(server, guard, _metrics, Defaults(16, parser), now=lambda: 5.0)
 
 
 async def _metrics() -> bytes:

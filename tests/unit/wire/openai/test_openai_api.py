@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import numpy as np
 import pytest
 
 from conch.config.restrictions import Restriction
-from conch.errors import UnsupportedError
+from conch.errors import UnavailableError, UnsupportedError
+from conch.inference import InferRequest, InferResponse
 from conch.wire.api_keys import ApiKeys
 from conch.wire.http.guard import Guard
 from tests.unit.wire.openai.fakes import Answer, TextServer, app_of, ask
@@ -45,6 +48,21 @@ def test_texts_are_embedded_in_batches_that_the_model_takes() -> None:
         (2, [3.0, 0.5, -1.0]),
     ]
     assert "usage" not in document
+
+
+def test_parts_of_a_request_that_were_started_end_when_a_later_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = TextServer()
+    started: list[asyncio.Future[InferResponse]] = []
+
+    def infer(request: InferRequest) -> Awaitable[InferResponse]:
+        if len(started) == 2:
+            raise UnavailableError("the queue is full")
+        started.append(asyncio.get_running_loop().create_future())
+        return started[-1]
+
+    monkeypatch.setattr(server, "infer", infer)
+    assert embed(server, input=["a"] * 6).status == 503
+    assert [each.cancelled() for each in started] == [True, True]
 
 
 def test_vectors_may_be_base64() -> None:

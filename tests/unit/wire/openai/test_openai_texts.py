@@ -14,6 +14,11 @@ from conch.wire.http.messages import HttpRequest, Pending, RequestHead, Streamed
 from tests.unit.wire.openai.fakes import Answer, TextServer, app_of, ask, piece
 
 _USER = [{"role": "user", "content": "Hello"}]
+_CALLED = "messages[0].tool_calls[0]"
+
+
+def _call(arguments: str) -> dict[str, Any]:
+    return {"id": "a", "type": "function", "function": {"name": "look", "arguments": arguments}}
 
 
 def chat(server: TextServer, **fields: Any) -> Answer:
@@ -99,6 +104,70 @@ def test_a_model_that_does_not_say_is_not_spoken_for() -> None:
     assert server.requests[0].inputs[0].shape == (1, 1)
     refused = complete(server, model="plain", stream=True, stream_options={"include_usage": True})
     assert (refused.status, refused.json["error"]["param"]) == (400, "stream_options.include_usage")
+
+
+def test_a_model_that_answers_once_may_tell_as_much_as_one_that_streams() -> None:
+    server = TextServer()
+    document = complete(server, model="counter").json
+    assert document["usage"] == {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+    assert document["choices"][0]["finish_reason"] == "length"
+    *_, reason, last, _ = complete(server, model="counter", stream=True, stream_options={"include_usage": True}).events
+    assert json.loads(reason)["choices"][0]["finish_reason"] == "length"
+    assert json.loads(last)["usage"]["total_tokens"] == 10
+
+
+def entry(token: str, likelihood: float, *others: tuple[str, float]) -> dict[str, Any]:
+    """What a model tells of a token."""
+    top = [{"token": text, "logprob": value, "bytes": list(text.encode())} for text, value in others]
+    return {"token": token, "logprob": likelihood, "bytes": list(token.encode()), "top_logprobs": top}
+
+
+_LIKELIHOODS = [entry("The", -0.5, ("A", -0.25)), entry(" sea.", -1.0, (" sea.", -1.0))]
+
+
+def likely_server() -> TextServer:
+    """Models that tell how likely their tokens were."""
+    server = TextServer()
+    server.script = (
+        piece("The", 1, logprobs=json.dumps(_LIKELIHOODS[:1])),
+        piece(" sea.", 3, "stop", logprobs=json.dumps(_LIKELIHOODS[1:])),
+    )
+    server.logprobs = json.dumps(_LIKELIHOODS)
+    return server
+
+
+@pytest.mark.parametrize("model", ["writer", "counter"])
+def test_likelihoods_of_a_conversation(model: str) -> None:
+    server = likely_server()
+    (choice,) = chat(server, model=model, logprobs=True, top_logprobs=1).json["choices"]
+    assert choice["logprobs"] == {"content": _LIKELIHOODS, "refusal": None}
+    assert sent(server)["logprobs"] == 1
+    *chunks, _ = chat(server, model=model, logprobs=True, stream=True).events
+    told = [json.loads(chunk)["choices"][0]["logprobs"] for chunk in chunks]
+    assert [each for one in told if one for each in one["content"]] == _LIKELIHOODS
+    assert server.requests[-1].parameters["logprobs"] == 0
+
+
+@pytest.mark.parametrize("model", ["writer", "counter"])
+def test_likelihoods_of_a_completion(model: str) -> None:
+    server = likely_server()
+    (choice,) = complete(server, model=model, logprobs=1).json["choices"]
+    assert choice["logprobs"] == {
+        "tokens": ["The", " sea."],
+        "token_logprobs": [-0.5, -1.0],
+        "top_logprobs": [{"A": -0.25, "The": -0.5}, {" sea.": -1.0}],
+        "text_offset": [0, 3],
+    }
+    *chunks, _ = complete(server, model=model, logprobs=0, stream=True).events
+    told = [json.loads(chunk)["choices"][0]["logprobs"] for chunk in chunks]
+    assert [offset for one in told if one for offset in one["text_offset"]] == [0, 3]
+
+
+def test_likelihoods_are_of_the_tokens_before_a_stop() -> None:
+    server = likely_server()
+    (choice,) = chat(server, model="counter", logprobs=True, stop=" sea").json["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("The", "stop")
+    assert [each["token"] for each in choice["logprobs"]["content"]] == ["The"]
 
 
 def test_the_text_of_a_model_that_answers_once_ends_before_a_stop() -> None:
@@ -197,18 +266,20 @@ def test_what_cannot_be_honoured_is_refused_by_name(fields: dict[str, Any], para
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"logprobs": True}, "logprobs"),
         ({"top_logprobs": 2}, "top_logprobs"),
-        ({"tools": [{"type": "function"}]}, "tools"),
-        ({"tool_choice": "required"}, "tool_choice"),
-        ({"tool_choice": {"type": "function"}}, "tool_choice"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"top_logprobs": 21, "logprobs": True}, "top_logprobs"),
+        ({"model": "plain", "logprobs": True}, "logprobs"),
         ({"max_completion_tokens": -1}, "max_completion_tokens"),
         ({"messages": []}, "messages"),
-        ({"messages": [{"role": "tool", "content": "1"}]}, "messages[0].role"),
+        ({"messages": [{"role": "oracle", "content": "1"}]}, "messages[0].role"),
+        ({"messages": [{"role": "tool", "content": "1"}]}, "messages[0].tool_call_id"),
         ({"messages": [{"content": "1"}]}, "messages[0].role"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
-        ({"messages": [{"role": "assistant", "content": "", "tool_calls": []}]}, "messages[0].tool_calls"),
+        ({"messages": [{"role": "user", "content": "", "tool_calls": []}]}, "messages[0].tool_calls"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, _CALLED),
+        ({"messages": [{"role": "assistant", "tool_calls": [_call("[]")]}]}, f"{_CALLED}.function.arguments"),
+        ({"messages": [{"role": "assistant", "tool_calls": [_call("{")]}]}, f"{_CALLED}.function.arguments"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{**_call("{}"), "id": 3}]}]}, f"{_CALLED}.id"),
         ({"messages": [{"role": "user", "content": "", "name": 3}]}, "messages[0].name"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
         ({"messages": [*_USER, {"role": "user", "content": [{"type": "image_url"}]}]}, "messages[1].content[0].type"),
@@ -228,7 +299,8 @@ def test_what_conversations_cannot_have_is_refused_by_name(fields: dict[str, Any
         ({"echo": True}, "echo"),
         ({"suffix": "."}, "suffix"),
         ({"best_of": 2}, "best_of"),
-        ({"logprobs": 1}, "logprobs"),
+        ({"logprobs": 6}, "logprobs"),
+        ({"model": "plain", "logprobs": 1}, "logprobs"),
         ({"prompt": ["a", "b"]}, "prompt"),
         ({"prompt": []}, "prompt"),
         ({"prompt": [1, 2]}, "prompt"),
@@ -252,6 +324,19 @@ def test_messages_reach_the_model_as_texts() -> None:
     assert json.loads(tensor.as_numpy()[0]) == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "name": "Ada", "content": "Is it müd?"},
+    ]
+
+
+def test_calls_and_their_results_reach_the_model_as_templates_want_them() -> None:
+    server = TextServer()
+    called = {"role": "assistant", "content": None, "tool_calls": [_call('{"place": "sea"}')]}
+    result = {"role": "tool", "tool_call_id": "a", "content": "calm"}
+    assert chat(server, messages=[*_USER, called, result]).status == 200
+    function = {"name": "look", "arguments": {"place": "sea"}}
+    assert json.loads(server.requests[0].inputs[0].as_numpy()[0]) == [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": "", "tool_calls": [{"id": "a", "type": "function", "function": function}]},
+        {"role": "tool", "content": "calm", "tool_call_id": "a"},
     ]
 
 
