@@ -21,7 +21,7 @@ from conch.core.batching import BatchPolicy, plan_batch, plan_padded_batch
 from conch.core.clock import Clock, Timer
 from conch.core.open_requests import OpenRequests
 from conch.core.padding import cut_response, longest_of, pad_request
-from conch.core.queue import Pending, Progress, RequestFuture, RequestQueue
+from conch.core.queue import Pending, Progress, RequestFuture, RequestQueue, described
 from conch.core.regrouping import Regrouping
 from conch.core.stats import ModelStats, PaddingStat
 from conch.core.workers import Worker, Workers
@@ -348,8 +348,12 @@ class Scheduler:
     def _settle_failed_batch(self, worker: Worker, batch: list[Pending], started_ns: int, error: ConchError) -> None:
         compute = (0, self._clock.monotonic_ns() - started_ns, 0)
         self._stats.record_execution(sum(pending.batch_size for pending in batch), compute, self._clock.epoch_ms())
-        if isinstance(error, InstanceDiedError):
-            logger.error("%s (%d requests failed with it); restarting", error.message, len(batch))
+        died = isinstance(error, InstanceDiedError)
+        logger.error(
+            "%s failed%s: %s", described(batch), ", restarting" if died else "", error.message,
+            extra={"instance": worker.label},
+        )  # fmt: skip
+        if died:
             self._workers.revive(worker, error)
         else:
             self._workers.release(worker)
