@@ -190,6 +190,10 @@ class SequenceScheduler(ABC):
     def _look_at(self, slot: Slot) -> None:
         """Send what the place has to send, or plan to."""
 
+    @abstractmethod
+    def _go_on(self, slot: Slot) -> None:
+        """What was sent for the place has ended: send what comes next."""
+
     def _send(self, slot: Slot, entry: Entry) -> None:
         slot.in_flight = entry.sent = True
         self._stats.pending_count -= 1
@@ -263,6 +267,8 @@ class SequenceScheduler(ABC):
                 self._lose(slot, failure)
             if slot.sequence is not None and slot.idle_since_ns + self._idle_ns < self._timer_ns:
                 self._plan_timer(slot.idle_since_ns + self._idle_ns)
+        if not self._closed:
+            self._go_on(slot)
 
     def _settle(self, sent: Sent, future: RequestFuture, failure: BaseException | None) -> None:
         """Tell the client of a request what became of what was sent for it."""
