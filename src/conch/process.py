@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import gc
+import logging
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
+
+logger = logging.getLogger("conch.process")
 
 
 def new_event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -17,6 +22,33 @@ def new_event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:  # not built for every platform; the standard loop serves, more slowly
         return None
     return uvloop.new_event_loop
+
+
+#: As many open files as a process asks for: a connection costs one, an instance of a Python model some ten.
+_OPEN_FILES = 65536
+
+
+#: Fewer than a server with some models and a few hundred clients needs.
+_FEW_OPEN_FILES = 1024
+
+
+def raise_open_file_limit() -> None:
+    """Allow this process as many open files as the system lets it have; the log tells when these are few.
+
+    Shells and service managers start programs with 1024, which some hundred connections use up; from then on the event
+    loop drops new ones without a word.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # some systems have a lower limit that they do not tell
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= allowed < _FEW_OPEN_FILES:
+        logger.warning(
+            "this process may open %d files at most: models may not load (Too many open files) and connections may be "
+            "dropped; raise the limit where it is started ('ulimit -n', LimitNOFILE=)", allowed,
+        )  # fmt: skip
 
 
 def visible_gpu_count() -> int:

@@ -20,7 +20,7 @@ from conch.core.server import InferenceServer
 from conch.core.time_slice import shorten_time_slice
 from conch.errors import ConchError
 from conch.listeners import Listener, build_listeners, vertex_obstacle
-from conch.process import keep_freed_memory, new_event_loop, tune_garbage_collector
+from conch.process import keep_freed_memory, new_event_loop, raise_open_file_limit, tune_garbage_collector
 from conch.wire.gpus import open_gpus
 
 logger = logging.getLogger("conch.serving")
@@ -34,6 +34,7 @@ def serve(options: ServeOptions) -> int:
     """
     try:
         logs = _install_logs(options)
+        raise_open_file_limit()
         keep_freed_memory()
         shorten_time_slice()
         with asyncio.Runner(loop_factory=new_event_loop()) as runner:

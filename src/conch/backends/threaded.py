@@ -125,7 +125,7 @@ class ThreadedInstance:
         if engine is not None:
             try:
                 engine.close()
-            except Exception:
+            except Exception:  # a framework can raise anything, and the thread is to end
                 logger.exception("instance %s did not close its engine", self._name)
         self._call(_settle, self._ended, None, None)
 

@@ -49,7 +49,7 @@ def parse_metrics_config(texts: Sequence[str]) -> MetricsOptions:
             raise InvalidArgumentError(
                 f"there is no setting '{setting}', there are {', '.join(_KINDS)} and summary_quantiles"
             )
-    return MetricsOptions(**fields)  # type: ignore[arg-type]
+    return msgspec.structs.replace(MetricsOptions(), **fields)
 
 
 def _quantile(text: str) -> float:

@@ -82,7 +82,7 @@ def parse_trace_config(texts: Sequence[str]) -> TraceOptions:
             batch[BATCH_SETTINGS[setting]] = _integer(text, value, 1)
         else:
             raise InvalidArgumentError(f"there is no setting '{setting}' (in '{text}')")
-    options = TraceOptions(**{**fields, "level": level, "resource": resource, "batch": batch})  # type: ignore[arg-type]
+    options = msgspec.structs.replace(TraceOptions(), **fields, level=level, resource=resource, batch=batch)
     if options.level and options.mode == "triton" and not options.file:
         raise InvalidArgumentError("tracing to files needs a file: triton,file=<path>")
     return options

@@ -11,7 +11,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -27,6 +27,8 @@ from conch.tensor.datatype import DATATYPE_BY_NAME
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+T = TypeVar("T")
 
 logger = logging.getLogger("conch.core.cache_redis")
 
@@ -104,7 +106,7 @@ class RedisCache:
 
     async def _look_up(self, key: bytes) -> CachedResponse | None:
         value = await self._ask("look-up", lambda: self._redis.get(KEY_PREFIX + key))
-        if value is None:
+        if not isinstance(value, bytes):  # None: texts come from clients that decode only
             return None
         try:
             return decode_entry(value)
@@ -120,7 +122,7 @@ class RedisCache:
             return
         await self._ask("insertion", lambda: self._redis.set(KEY_PREFIX + key, value, ex=self._options.ttl or None))
 
-    async def _ask(self, what: str, command: Callable[[], Awaitable[Any]]) -> Any:
+    async def _ask(self, what: str, command: Callable[[], Awaitable[T]]) -> T | None:
         """The answer to a command; None when no connection becomes free in time, or when it fails."""
         try:
             async with asyncio.timeout(self._options.wait_timeout / 1000):

@@ -17,6 +17,7 @@ from conch.config.schema import ModelConfig
 from conch.core.cache import CachedResponse, ModelCache
 from conch.core.cache_key import CacheKeys
 from conch.core.clock import Clock
+from conch.core.draining import Drain
 from conch.core.queue import Pending, RequestFuture, nothing
 from conch.core.scheduling import Scheduling
 from conch.core.stats import ModelStats
@@ -90,7 +91,7 @@ class CachedScheduler:
         self._loop = asyncio.get_running_loop()
         self._flights: dict[FlightKey, _Flight] = {}
         self._unsettled = 0
-        self._drained: asyncio.Future[None] | None = None
+        self._drain = Drain()
         self._order: deque[_Waiter] | None = None
         if config.dynamic_batching is not None and config.dynamic_batching.preserve_ordering:
             self._order = deque()
@@ -131,10 +132,7 @@ class CachedScheduler:
 
     async def drain(self) -> None:
         """Wait until every submitted request has ended."""
-        while self._unsettled:
-            if self._drained is None:
-                self._drained = self._loop.create_future()
-            await asyncio.shield(self._drained)
+        await self._drain.wait(lambda: self._unsettled)
         await self._scheduler.drain()
 
     async def close(self) -> None:
@@ -271,9 +269,8 @@ class CachedScheduler:
         waiter.future.on_cancel = nothing
         waiter.flight = None
         self._unsettled -= 1
-        if not self._unsettled and self._drained is not None:
-            self._drained.set_result(None)
-            self._drained = None
+        if not self._unsettled and self._drain.awaited:
+            self._drain.tell()
 
 
 def _flight_key(waiter: _Waiter, key: bytes) -> FlightKey:

@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 from conch.config.schema import ModelConfig
 from conch.core.clock import Clock
+from conch.core.draining import Drain
 from conch.core.ensemble import EnsembleGraph
 from conch.core.ensemble_steps import FindModel, StepRequests
 from conch.core.queue import Pending
@@ -63,7 +64,7 @@ class EnsembleRuns(Generic[RunT, WaitingT]):
         self._gate: StepGate[WaitingT] | None = StepGate(self._limit, self._graph.feeds) if self._limit else None
         self._admission_planned = False
         self._runs: set[RunT] = set()
-        self._drained: asyncio.Future[None] | None = None
+        self._drain = Drain()
         self._closed = False
 
     @property
@@ -78,10 +79,7 @@ class EnsembleRuns(Generic[RunT, WaitingT]):
 
     async def drain(self) -> None:
         """Wait until every submitted request has ended."""
-        while self._runs:
-            if self._drained is None:
-                self._drained = self._loop.create_future()
-            await asyncio.shield(self._drained)
+        await self._drain.wait(lambda: len(self._runs))
 
     async def close(self) -> None:
         """End what is under way; the models of the steps belong to others."""
@@ -130,6 +128,5 @@ class EnsembleRuns(Generic[RunT, WaitingT]):
     def _forget(self, run: RunT) -> None:
         """Take a request that has ended off the books."""
         self._runs.remove(run)
-        if not self._runs and self._drained is not None:
-            self._drained.set_result(None)
-            self._drained = None
+        if not self._runs and self._drain.awaited:
+            self._drain.tell()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -112,6 +114,29 @@ class LogFormatter(logging.Formatter):
         return json.dumps(fields, ensure_ascii=False)
 
 
+class LogFile(logging.FileHandler):
+    """The log file. What cannot be written to it goes to standard error: a full disk must not hide what happened."""
+
+    _told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Write the record to standard error, before the first one why."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        if not self._told:
+            self._told = True
+            note = f"cannot write to --log-file {self.baseFilename}: {error.strerror}; what it lacks follows here"
+            print(note, file=sys.stderr)
+        print(self.format(record), file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Close the file; what it could not take has been told."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 def install(settings: LogSettings) -> LogControl:
     """Send the records of the `conch` loggers to standard error, or to `settings.log_file`, in Triton's format.
 
@@ -120,7 +145,7 @@ def install(settings: LogSettings) -> LogControl:
     """
     control = LogControl(settings)
     handler: logging.Handler
-    handler = logging.FileHandler(settings.log_file, encoding="utf-8") if settings.log_file else logging.StreamHandler()
+    handler = LogFile(settings.log_file, encoding="utf-8") if settings.log_file else logging.StreamHandler()
     handler.setFormatter(LogFormatter(control))
     handler.addFilter(control.lets_pass)
     root = logging.getLogger("conch")

@@ -182,6 +182,21 @@ class _Level:
         return len(self.waiting) + len(self.delayed)
 
 
+#: How many ids of requests a line of the log names.
+_NAMED_IDS = 8
+
+
+def described(batch: Sequence[Pending]) -> str:
+    """The requests of a batch for the log: how many, and by which ids their clients know them."""
+    real = [pending for pending in batch if not pending.uncounted]
+    count = f"{len(real)} request{'s' if len(real) != 1 else ''}"
+    ids = [f"'{pending.request.id}'" for pending in real if pending.request.id]
+    if not ids:
+        return count
+    named = ", ".join(ids[:_NAMED_IDS]) + ", ..." * (len(ids) > _NAMED_IDS)
+    return f"{count} (id {named})"
+
+
 class RequestQueue:
     """Waiting requests in the order in which they should be sent.
 

@@ -19,9 +19,10 @@ from conch.config.schema import ModelConfig
 from conch.core.batch_hold import NO_HOLDS, BatchHold, Holds
 from conch.core.batching import BatchPolicy, plan_batch, plan_padded_batch
 from conch.core.clock import Clock, Timer
+from conch.core.draining import Drain
 from conch.core.open_requests import OpenRequests
 from conch.core.padding import cut_response, longest_of, pad_request
-from conch.core.queue import Pending, Progress, RequestFuture, RequestQueue
+from conch.core.queue import Pending, Progress, RequestFuture, RequestQueue, described
 from conch.core.regrouping import Regrouping
 from conch.core.stats import ModelStats, PaddingStat
 from conch.core.workers import Worker, Workers
@@ -92,7 +93,7 @@ class Scheduler:
         self._timer_ns = 0
         self._unsettled = 0
         self._batch_of_one = False
-        self._drained: asyncio.Future[None] | None = None
+        self._drain = Drain()
         self._closed = False
 
     @property
@@ -137,10 +138,7 @@ class Scheduler:
 
     async def drain(self) -> None:
         """Wait until every submitted request has ended."""
-        while self._unsettled:
-            if self._drained is None:
-                self._drained = self._loop.create_future()
-            await asyncio.shield(self._drained)
+        await self._drain.wait(lambda: self._unsettled)
 
     async def close(self) -> None:
         """Refuse what still waits, stop restarting, close the instances. Requests being executed are failed."""
@@ -348,8 +346,12 @@ class Scheduler:
     def _settle_failed_batch(self, worker: Worker, batch: list[Pending], started_ns: int, error: ConchError) -> None:
         compute = (0, self._clock.monotonic_ns() - started_ns, 0)
         self._stats.record_execution(sum(pending.batch_size for pending in batch), compute, self._clock.epoch_ms())
-        if isinstance(error, InstanceDiedError):
-            logger.error("%s (%d requests failed with it); restarting", error.message, len(batch))
+        died = isinstance(error, InstanceDiedError)
+        logger.error(
+            "%s failed%s: %s", described(batch), ", restarting" if died else "", error.message,
+            extra={"instance": worker.label},
+        )  # fmt: skip
+        if died:
             self._workers.revive(worker, error)
         else:
             self._workers.release(worker)
@@ -426,9 +428,8 @@ class Scheduler:
 
     def _ended(self, pending: Pending) -> None:
         self._unsettled -= 1
-        if not self._unsettled and self._drained is not None:
-            self._drained.set_result(None)
-            self._drained = None
+        if not self._unsettled and self._drain.awaited:
+            self._drain.tell()
 
     def _on_death(self, error: ConchError) -> None:
         if self.on_death is not None:

@@ -21,6 +21,7 @@ from conch.config.complete import SEQUENCE_IDLE_US
 from conch.config.schema import DirectSequences, DynamicBatching, ModelConfig, OldestSequences, SequenceBatching
 from conch.core.batch_hold import NO_HOLDS, BatchHold, Holds
 from conch.core.clock import Clock, Timer
+from conch.core.draining import Drain
 from conch.core.queue import Pending, RequestFuture, nothing
 from conch.core.scheduler import Scheduler
 from conch.core.scheduling import Respond
@@ -91,7 +92,7 @@ class SequenceScheduler(ABC):
             lane.scheduler.on_death = partial(self._on_death, lane)
         self._numbers = count(1)
         self._unsettled = 0
-        self._drained: asyncio.Future[None] | None = None
+        self._drain = Drain()
         self._timer: Timer | None = None
         self._timer_ns = _NEVER
         self._closed = False
@@ -135,10 +136,7 @@ class SequenceScheduler(ABC):
 
     async def drain(self) -> None:
         """Wait until every submitted request has ended."""
-        while self._unsettled:
-            if self._drained is None:
-                self._drained = self._loop.create_future()
-            await asyncio.shield(self._drained)
+        await self._drain.wait(lambda: self._unsettled)
 
     async def close(self) -> None:
         """Refuse what still waits, close the instances. Requests being executed are failed."""
@@ -191,6 +189,10 @@ class SequenceScheduler(ABC):
     @abstractmethod
     def _look_at(self, slot: Slot) -> None:
         """Send what the place has to send, or plan to."""
+
+    @abstractmethod
+    def _go_on(self, slot: Slot) -> None:
+        """What was sent for the place has ended: send what comes next."""
 
     def _send(self, slot: Slot, entry: Entry) -> None:
         slot.in_flight = entry.sent = True
@@ -265,6 +267,8 @@ class SequenceScheduler(ABC):
                 self._lose(slot, failure)
             if slot.sequence is not None and slot.idle_since_ns + self._idle_ns < self._timer_ns:
                 self._plan_timer(slot.idle_since_ns + self._idle_ns)
+        if not self._closed:
+            self._go_on(slot)
 
     def _settle(self, sent: Sent, future: RequestFuture, failure: BaseException | None) -> None:
         """Tell the client of a request what became of what was sent for it."""
@@ -322,9 +326,8 @@ class SequenceScheduler(ABC):
     def _ended(self, future: RequestFuture) -> None:
         future.on_cancel = nothing
         self._unsettled -= 1
-        if not self._unsettled and self._drained is not None:
-            self._drained.set_result(None)
-            self._drained = None
+        if not self._unsettled and self._drain.awaited:
+            self._drain.tell()
 
     def _plan_timer(self, at_ns: int) -> None:
         if self._closed or self._timer_ns <= at_ns:

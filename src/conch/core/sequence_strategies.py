@@ -6,7 +6,6 @@ together. With `direct` each place of a lane has its row in every batch, so the 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from conch.backend_api import Instance
@@ -20,7 +19,7 @@ from conch.core.sequence_lane import Lane, Sent, Slot
 from conch.core.sequence_scheduler import SequenceScheduler
 from conch.core.sequence_states import SequenceStates, zeros
 from conch.core.stats import ModelStats
-from conch.inference import InferRequest, InferResponse
+from conch.inference import InferRequest
 
 
 def sequence_scheduler(
@@ -53,9 +52,7 @@ class OldestScheduler(SequenceScheduler):
             if entry.end:
                 self._release(slot)
 
-    def _on_settled(self, sent: Sent, done: asyncio.Future[InferResponse]) -> None:
-        super()._on_settled(sent, done)
-        self._look_at(sent.slot)
+    _go_on = _look_at
 
 
 class DirectScheduler(SequenceScheduler):
@@ -139,12 +136,10 @@ class DirectScheduler(SequenceScheduler):
             request.model_name, request.model_version, (*inputs, *self._controls.not_ready()), outputs=request.outputs
         )
 
-    def _on_settled(self, sent: Sent, done: asyncio.Future[InferResponse]) -> None:
-        lane = sent.slot.lane
+    def _go_on(self, slot: Slot) -> None:
+        lane = slot.lane
+        lane.running -= 1
         if lane.running:
-            lane.running -= 1
-        super()._on_settled(sent, done)
-        if lane.running or self._closed:
             return
         self._fill(lane)
         if not lane.running:
@@ -163,14 +158,15 @@ class DirectScheduler(SequenceScheduler):
             return
         lane = sent.slot.lane
         lane.answered.append((sent, future))
-        if len(lane.answered) == 1 and lane.running:
+        if len(lane.answered) == 1 and lane.running > 1:
             lane.plan_telling(self._loop.call_soon(self._tell, lane))
 
     def _tell(self, lane: Lane) -> None:
         lane.plan_telling(None)
         answered, lane.answered = lane.answered, []
+        settle = super()._settle
         for sent, future in answered:
-            super()._settle(sent, future, None)
+            settle(sent, future, None)
 
     def _on_timer(self) -> None:
         super()._on_timer()

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,13 +148,13 @@ class ObjectStoreRepository:
         return self._file_system
 
     @contextlib.contextmanager
-    def _translated(self) -> Any:
+    def _translated(self) -> Iterator[None]:
         """The errors of the store's library as ours; one of an object that is gone stays."""
         try:
             yield
         except (ConchError, FileNotFoundError):
             raise
-        except Exception as error:
+        except Exception as error:  # each store has a library with exceptions of its own
             detail = " ".join(str(error).split()) or "no reason given"
             raise UnavailableError(
                 f"model repository '{self.location}' cannot be read: {type(error).__name__}: {detail}"

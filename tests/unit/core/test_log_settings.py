@@ -6,12 +6,13 @@ import json
 import logging
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conch.core.api import LogSettings
-from conch.core.log_settings import LogControl, LogFormatter
+from conch.core.log_settings import LogControl, LogFile, LogFormatter
 from conch.errors import InvalidArgumentError
 
 
@@ -77,3 +78,23 @@ def test_the_format_changes_while_the_server_runs() -> None:
 def test_verbose_records_pass_only_when_asked_for() -> None:
     assert not control().lets_pass(record(logging.DEBUG))
     assert control(verbose=1).lets_pass(record(logging.DEBUG))
+
+
+def test_what_a_full_disk_does_not_take_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    log = LogFile("/dev/full")
+    log.setFormatter(LogFormatter(control()))
+    for message in ("first", "second"):
+        log.handle(record(message=message))
+    log.close()
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "cannot write to --log-file /dev/full: No space left on device; what it lacks follows here"
+    assert [line.rpartition("] ")[2] for line in told[1:]] == ['"first"', '"second"']
+
+
+def test_a_record_that_cannot_be_formatted_is_no_matter_of_the_disk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = LogFile(tmp_path / "log")
+    log.handle(logging.LogRecord("conch", logging.INFO, "/a.py", 1, "%d", ("x",), None))
+    log.close()
+    assert "%d format: a real number is required" in capsys.readouterr().err

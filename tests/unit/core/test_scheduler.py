@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 
@@ -242,6 +243,25 @@ def test_a_failed_batch_fails_its_requests_and_the_instance_goes_on() -> None:
         await harness.model.close()
 
     run(work())
+
+
+def test_the_log_names_the_requests_that_failed_and_their_instance(caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        harness = Harness(SlowBackend, make_config(batching=BATCHING))
+        slow = harness.instances[0]
+        for error, ids in ((BackendError("boom"), ("a",)), (InstanceDiedError("gone"), ("b", "", "c"))):
+            failing = [harness.model.infer(make_request(id=name)) for name in ids]
+            await settle()
+            slow.fail(error)
+            await asyncio.gather(*failing, return_exceptions=True)
+        await harness.model.close()
+
+    with caplog.at_level(logging.ERROR, "conch.core.scheduler"):
+        run(work())
+    assert [(vars(each)["instance"], each.getMessage()) for each in caplog.records] == [
+        ("echo_0_0", "1 request (id 'a') failed: boom"),
+        ("echo_0_0", "3 requests (id 'b', 'c') failed, restarting: gone"),
+    ]
 
 
 def test_a_dead_instance_is_restarted_and_serves_what_waited() -> None:

@@ -64,7 +64,7 @@ class OpenVinoBackend:
         loaded = self._shared.acquire(key, lambda: _load(openvino, spec))
         try:
             request = loaded.compiled.create_infer_request()
-        except Exception as error:
+        except Exception as error:  # OpenVINO raises RuntimeError, its plugins other things
             self._shared.release(key)
             raise InternalError(f"openvino error: {describe(error)}") from error
         release = partial(self._shared.release, key)

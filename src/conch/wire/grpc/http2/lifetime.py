@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from conch.wire.grpc.http2 import frames
@@ -95,7 +96,7 @@ class Lifetime:
         self.drain()
         self._after("age grace", self._limits.max_age_grace_s, self._connection.close)
 
-    def _after(self, name: str, delay_s: float, callback: Any) -> None:
+    def _after(self, name: str, delay_s: float, callback: Callable[[], object]) -> None:
         self._cancel(name)
         if delay_s != float("inf"):
             self._timers[name] = self._loop.call_later(delay_s, callback)
