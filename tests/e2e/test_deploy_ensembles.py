@@ -13,7 +13,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import psutil
 import pytest
+import tritonclient.http as triton
 
 from tests import checkpoints
 from tests.checkpoints import wire
@@ -293,6 +295,39 @@ def test_labels_that_only_pad_a_request_count_for_nothing(server: ServerProcess)
     np.testing.assert_allclose(long["logits_per_image"][:labels], short["logits_per_image"], atol=1e-4)
     assert not long["probs"][labels:].any()
     assert not long["logits_per_image"][labels:].any()
+
+
+def test_features_of_labels_that_were_seen_come_from_the_cache(server: ServerProcess) -> None:
+    name = "zero-shot-image-classification"
+    calls = [wire.CALLS[name](sample)[0] for sample in checkpoints.sample_inputs(name)]
+    pictures = {bytes(call["image"].reshape(-1)[0]): call["image"] for call in calls}
+    labels = wire.texts("a label", "of nobody", "else")
+    before = [counts(server, f"{name}_{tower}_encoder") for tower in ("text", "image")]
+    answered = [ask(server, name, ({"image": image, "text": labels}, {})) for image in pictures.values()]
+    text, image = (
+        {key: value - old[key] for key, value in counts(server, f"{name}_{tower}_encoder").items()}
+        for tower, old in zip(("text", "image"), before, strict=True)
+    )
+    assert len(answered) > 1
+    assert text == {"executions": 1, "hits": len(answered) - 1}
+    assert image == {"executions": len(answered), "hits": 0}
+
+
+def counts(server: ServerProcess, model: str) -> dict[str, int]:
+    with triton.InferenceServerClient(server.http_url) as client:
+        (found,) = client.get_inference_statistics(model)["model_stats"]
+    return {"executions": found["execution_count"], "hits": found["inference_stats"]["cache_hit"]["count"]}
+
+
+def test_processes_around_the_network_are_small(server: ServerProcess) -> None:
+    """Of light parts; those that keep the pipeline's own steps import transformers."""
+    light = {f"{name}_{part}" for name in LIGHT for part in ("preprocess", "image_preprocess", "text_preprocess")}
+    sizes = {}
+    for child in psutil.Process(server.process.pid).children(recursive=True):
+        models = {Path(word).parent.name for word in child.cmdline()} & light
+        sizes |= dict.fromkeys(models, child.memory_info().rss)
+    assert {f"{each}_preprocess" for each in ("sentence-similarity", "object-detection.detr")} < sizes.keys()
+    assert max(sizes.values()) <= 150 * 1024 * 1024, sizes
 
 
 def test_error_of_a_request_names_the_step_and_fails_alone(server: ServerProcess) -> None:

@@ -100,6 +100,8 @@ def _number_value(spec: InputSpec, text: str) -> np.ndarray:
     value = _json(text)
     if value is None and "," in text:
         value = _json(f"[{text}]")
+    if value is None and dtype.kind == "f" and text.lower() in ("nan", "inf", "-inf"):
+        value = float(text)
     if value is None or isinstance(value, str | dict):
         raise InputError(
             f"input '{spec.name}' is {spec.datatype} {list(spec.shape)}: expected a number, a JSON array or a .npy "

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 from typing import NoReturn
 
 from conch import __version__
@@ -52,11 +54,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, unknown = parser.parse_known_args(arguments[1:])
     if unknown:
         parser.refuse_unknown(unknown)
+    if command != "serve":  # which drains
+        signal.signal(signal.SIGTERM, _end)
     try:
         code: int = module.run(args)
     except KeyboardInterrupt:
         return 130
     return code
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """End as Ctrl-C does: what was begun is cleared away, processes that were started end."""
+    sys.exit(128 + number)
 
 
 def _without_command(arguments: Sequence[str]) -> int:

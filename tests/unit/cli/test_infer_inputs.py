@@ -49,6 +49,15 @@ def test_numbers_take_the_datatype(datatype: str, text: str, expected: object) -
     assert _make(datatype, (1,), text).tolist() == [expected]
 
 
+def test_what_is_no_finite_number_is_given_in_its_usual_spellings() -> None:
+    assert np.isnan(_make("FP32", (1,), "nan"))
+    assert np.isnan(_make("FP32", (1,), "NaN"))
+    assert _make("FP16", (1,), "-inf").tolist() == [-np.inf]
+    assert _make("FP64", (2,), "[1, Infinity]").tolist() == [1, np.inf]
+    with pytest.raises(InputError, match="expected a number, a JSON array"):
+        _make("INT32", (1,), "nan")
+
+
 def test_npy_file_is_read(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.arange(4, dtype=np.float64))
     assert _make("FP32", (-1,), str(tmp_path / "a.npy"), batches=True).tolist() == [[0, 1, 2, 3]]

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import argparse
+import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from conch import __version__
+from conch.cli import tasks
 from conch.cli.main import COMMANDS, main
 
 
@@ -58,3 +62,23 @@ def test_help_imports_no_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_command_that_is_terminated_clears_away_what_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    cleared = []
+
+    def run(args: argparse.Namespace) -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return 0
+        finally:
+            cleared.append("away")
+
+    monkeypatch.setattr(tasks, "run", run)
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main(["tasks"])
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert (ended.value.code, cleared) == (143, ["away"])
