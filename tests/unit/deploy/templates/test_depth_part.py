@@ -68,3 +68,12 @@ def test_processor_with_steps_of_its_own_is_refused_with_the_reason() -> None:
         depth.check_resizing(Halving())
     with pytest.raises(CannotSplit, match="has no post_process_depth_estimation"):
         depth.check_resizing(transformers.ViTImageProcessorPil())
+
+
+@pytest.mark.parametrize("name", ["GLPNImageProcessorPil", "DetrImageProcessorPil"])
+def test_network_of_images_of_many_sizes_is_given_many(name: str) -> None:
+    """GLPN's processor rounds heights and widths down to multiples of 32."""
+    image = pytest.importorskip("conch.deploy.split.image")
+    ((pixels,), samples) = image.pixel_inputs(getattr(transformers, name)(), lambda pixel_values: None)
+    assert pixels.dims == (3, -1, -1)
+    assert len(samples) == 3
