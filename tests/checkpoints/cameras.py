@@ -71,6 +71,19 @@ def _sure(*classifiers: str, factor: float = 8.0, bias: float | None = None) -> 
     return tune
 
 
+def _rt_detr_tune(model: Any) -> None:
+    """Let the image through, and make classes sure.
+
+    The library draws the scales of the normalisations close to 0. What comes out then does not depend on the image, and
+    which places become queries is chosen among equal scores: not two engines choose the same.
+    """
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.weight.fill_(1.0)
+    _sure("class_embed")(model)
+
+
 def _sees_things(model: Any) -> None:
     """Make "nothing", the class after the last, unlikely."""
     with torch.no_grad():
@@ -207,7 +220,7 @@ RECIPES: Mapping[str, Write] = {
     "object-detection.rt-detr": looks(
         "RTDetrForObjectDetection",
         _rt_detr,
-        tune=_sure("class_embed"),
+        tune=_rt_detr_tune,
         backbone_config=RTDetrResNetConfig(**_RESNET, out_features=["stage2", "stage3", "stage4"]),
         hidden_expansion=0.5,
         decoder_in_channels=[32, 32, 32],
@@ -216,7 +229,7 @@ RECIPES: Mapping[str, Write] = {
     "object-detection.d-fine": looks(
         "DFineForObjectDetection",
         _rt_detr,
-        tune=_sure("class_embed"),
+        tune=_rt_detr_tune,
         backbone_config=RTDetrResNetConfig(**_RESNET, out_features=["stage2", "stage3", "stage4"]),
         hidden_expansion=1.0,
         decoder_in_channels=[32, 32, 32],

@@ -79,6 +79,8 @@ def _resizes(processor: Any, size: dict[str, int]) -> Iterator[tuple[_Settings, 
     if shortest and longest:
         yield {"mode": "bounded", "size": {**size, "multiple": 1}}, {}
         yield {"mode": "bounded", "size": {**size, "multiple": 16}}, {}
+        if divisor := getattr(processor, "size_divisor", None):
+            yield {"mode": "bounded up", "size": {**size, "multiple": int(divisor)}}, {}
     elif shortest:
         yield {"mode": "shortest", "size": size}, {}
         yield {"mode": "shortest", "size": {"shortest_edge": int(256 / 224 * shortest)}}, {}

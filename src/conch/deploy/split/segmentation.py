@@ -76,7 +76,7 @@ def segmentation_settings(
         number, reason = next((each for each in found if each[1]), (len(probes), ""))
         if not reason:
             return settings
-        reasons.setdefault(number, reason)
+        reasons[number] = reason
     raise CannotSplit(f"{name} makes other segments than light code: {reasons[max(reasons)]}")  # the nearest miss
 
 

@@ -65,16 +65,18 @@ def target_size(image: Size, mode: str, size: dict[str, Any]) -> Size:
     """Height and width after resizing.
 
     Modes: "exact" (height, width); "shortest" (shortest_edge); "bounded" (shortest_edge, but no edge longer than
-    longest_edge, rounded down to a multiple); "within" (max_height, max_width); "multiple" (height, width, multiple,
-    keep_ratio); "floor" (rounded down to a multiple).
+    longest_edge, rounded down to a multiple); "bounded up" (the same, rounded up); "within" (max_height, max_width);
+    "multiple" (height, width, multiple, keep_ratio); "floor" (rounded down to a multiple).
     """
     if mode == "exact":
         return size["height"], size["width"]
     if mode == "shortest":
         return by_shortest(image, size["shortest_edge"])
-    if mode == "bounded":
+    if mode in ("bounded", "bounded up"):
         height, width = by_bounds(image, size["shortest_edge"], size["longest_edge"])
-        return height - height % size["multiple"], width - width % size["multiple"]
+        multiple = size["multiple"]
+        more = multiple - 1 if mode == "bounded up" else 0
+        return (height + more) // multiple * multiple, (width + more) // multiple * multiple
     if mode == "multiple":
         return by_multiple(image, **size)
     height, width = image

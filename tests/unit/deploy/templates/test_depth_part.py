@@ -68,3 +68,18 @@ def test_processor_with_steps_of_its_own_is_refused_with_the_reason() -> None:
         depth.check_resizing(Halving())
     with pytest.raises(CannotSplit, match="has no post_process_depth_estimation"):
         depth.check_resizing(transformers.ViTImageProcessorPil())
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("GLPNImageProcessorPil", {}),  # heights and widths are rounded down to multiples of 32
+        ("YolosImageProcessorPil", {"size": {"shortest_edge": 64, "longest_edge": 96}}),  # to multiples of 16
+        ("MaskFormerImageProcessorPil", {"size": {"shortest_edge": 64, "longest_edge": 96}}),  # rounded up
+    ],
+)
+def test_network_of_images_of_many_sizes_is_given_many(name: str, options: dict[str, Any]) -> None:
+    image = pytest.importorskip("conch.deploy.split.image")
+    (pixels, *_), samples = image.pixel_inputs(getattr(transformers, name)(**options), lambda pixel_values: None)
+    assert pixels.dims == (3, -1, -1)
+    assert len(samples) == 3

@@ -45,6 +45,8 @@ PROCESSORS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("DPTImageProcessorPil", {"keep_aspect_ratio": True, "ensure_multiple_of": 32}),
     ("SegformerImageProcessorPil", {}),
     ("GLPNImageProcessorPil", {}),
+    ("MaskFormerImageProcessorPil", {"size": {"shortest_edge": 90, "longest_edge": 160}}),
+    ("Mask2FormerImageProcessorPil", {"size": {"height": 96, "width": 96}}),
 )
 
 
