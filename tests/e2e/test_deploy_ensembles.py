@@ -55,6 +55,7 @@ LIGHT = (
     "text-classification.distilbert",
     "text-classification.multi-label",
     "text-ranking",
+    "text-to-audio",
     "token-classification",
     "video-classification",
     "zero-shot-audio-classification",
