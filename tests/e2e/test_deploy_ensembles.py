@@ -59,6 +59,7 @@ LIGHT = (
     "text-classification.distilbert",
     "text-classification.multi-label",
     "text-ranking",
+    "text-to-audio",
     "token-classification",
     "video-classification",
     "zero-shot-audio-classification",

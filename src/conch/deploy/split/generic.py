@@ -212,8 +212,8 @@ def classification(subject: Subject) -> Split:
 
 def whole_pipeline(subject: Subject) -> Split:
     """Any pipeline: what it hands on beside tensors travels around the network."""
-    if subject.plan.task.name == "text-to-audio" and getattr(subject.model.config, "num_speakers", 1) > 1:
-        raise CannotSplit("who speaks is chosen by each request, and the exported network would know one voice")
+    if subject.plan.task.name == "text-to-audio":
+        one_voice(subject)
     captured = Captured(subject)
     fields = _fields(captured)
     captured.take_parts(fields)
@@ -240,6 +240,12 @@ def whole_pipeline(subject: Subject) -> Split:
     preprocess = preprocess_part(subject, inputs, context=True, settings=_parts_setting(captured))
     preprocess = _renamed(preprocess, renamed)
     return Split((preprocess, core, postprocess))
+
+
+def one_voice(subject: Subject) -> None:
+    """Raise CannotSplit if a request chooses who speaks."""
+    if getattr(subject.model.config, "num_speakers", 1) > 1:
+        raise CannotSplit("who speaks is chosen by each request, and the exported network would know one voice")
 
 
 def _fields_setting(fields: Sequence[str]) -> tuple[str, str, str]:

@@ -44,7 +44,8 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
         "generation:generation",
         "generic:whole_pipeline",
     ),
-    **dict.fromkeys(("table-question-answering", "text-to-audio"), ("generic:whole_pipeline",)),
+    "table-question-answering": ("generic:whole_pipeline",),
+    "text-to-audio": ("voice:text_to_audio", "generic:whole_pipeline"),
     "document-question-answering": (
         "document:document_question_answering",
         "generation:generation",

@@ -1,0 +1,38 @@
+"""Turn texts into what a voice takes that reads letter by letter: `text` -> `input_ids`, `attention_mask` [letters].
+
+`letters.json` beside model.py says what is done, in the words of `light_letters.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from light_inputs import one_text
+from light_letters import Letters
+from light_rows import prepare
+from light_serving import Outputs, Row, Settings, answer
+
+
+class TritonPythonModel:
+    def initialize(self, args: dict[str, str]) -> None:
+        self.settings = Settings(args)
+        prepare(self.settings)
+        self.letters = Letters(self.settings.read_json("letters.json"))
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        return answer(requests, self.settings, self.decode, self.infer)
+
+    def decode(self, row: Row) -> Outputs:
+        text = one_text(row["text"])
+        numbers = self.letters(text)
+        if not numbers.size:
+            raise ValueError(f"the text has no letter that the model knows: {text[:40]!r}")
+        return {"input_ids": numbers, "attention_mask": np.ones_like(numbers)}
+
+    def infer(self, samples: list[Outputs], generate_kwargs: dict[str, Any] | None = None, **_: Any) -> list[Outputs]:
+        if generate_kwargs:
+            raise ValueError(
+                f"the model does not generate: it has no use for generate_kwargs {sorted(generate_kwargs)}"
+            )
+        return samples
