@@ -135,5 +135,11 @@ def test_a_streaming_model_is_decoupled() -> None:
     config = parsed(make_plan("model", STREAMED_TEXT_GENERATION, "owner/name", facts, choices))
     assert config.model_transaction_policy.decoupled
     assert config.max_batch_size == 0
-    assert [each.name for each in config.output] == ["text", "finish_reason", "prompt_tokens", "completion_tokens"]
+    assert [each.name for each in config.output] == [
+        "text",
+        "finish_reason",
+        "prompt_tokens",
+        "completion_tokens",
+        "logprobs",
+    ]
     assert not parsed(plan("text-generation")).model_transaction_policy.decoupled

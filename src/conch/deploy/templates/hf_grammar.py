@@ -72,8 +72,11 @@ class JsonGrammar(LogitsProcessor):
                 self.ended[row] = self.ended[row] or token in self.ends
                 if not self.ended[row]:
                     self.matchers[row].consume_token(token)
-        allowed = np.stack([self.allowed(row, scores.shape[-1]) for row in range(len(self.matchers))])
-        return scores.masked_fill(~torch.from_numpy(allowed).to(scores.device), -float("inf"))
+        found = np.stack([self.allowed(row, scores.shape[-1]) for row in range(len(self.matchers))])
+        allowed = torch.from_numpy(found).to(scores.device)
+        # JSON has an end, even if the checkpoint's least number of tokens forbids it: the form counts.
+        stuck = ~(allowed & scores.isfinite()).any(-1, keepdim=True)
+        return scores.masked_fill(stuck, 0.0).masked_fill(~allowed, -float("inf"))
 
     def allowed(self, row: int, size: int) -> np.ndarray:
         """Which tokens may come next; after the end, any: they are padding."""

@@ -51,6 +51,7 @@ class ChatRequest(_TextRequest, frozen=True, kw_only=True):
     response_format: dict[str, Any] | None = None
     tools: list[Any] | None = None
     tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
 
 
 class CompletionRequest(_TextRequest, frozen=True, kw_only=True):

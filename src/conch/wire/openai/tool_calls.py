@@ -73,7 +73,9 @@ class Marked:
     def _call(self, body: str, otherwise: str = "") -> Iterator[Found]:
         calls = read_calls(body)
         self._called = self._called or bool(calls)
-        yield from calls or [otherwise or f"{self._begin}{body}{self._close}"]
+        yield from calls
+        if not calls:
+            yield otherwise or f"{self._begin}{body}{self._close}"
 
     def _text(self, text: str) -> Iterator[Found]:
         if self._called:
@@ -106,8 +108,10 @@ class AllOrNothing:
 
     def end(self) -> Iterator[Found]:
         rest, self._held = self._held, ""
-        if rest:
-            yield from self._read(rest) or [rest]
+        calls = self._read(rest) if rest else []
+        yield from calls
+        if rest and not calls:
+            yield rest
 
 
 def llama3() -> Splitter:

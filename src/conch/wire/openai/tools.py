@@ -62,8 +62,15 @@ def calling_of(request: ChatRequest, config: ModelConfig, default_parser: str) -
         parameters["json_schema"] = json.dumps(schema, ensure_ascii=False)
         return Calling(parameters, one_function(named["name"]), named=True)
     if choice == "required":
-        parameters["json_schema"] = json.dumps(list_schema(functions), ensure_ascii=False)
+        parameters["json_schema"] = json.dumps(
+            list_schema(functions, one=request.parallel_tool_calls is False), ensure_ascii=False
+        )
         return Calling(parameters, whole_list)
+    if request.parallel_tool_calls is False:
+        raise RefusedError(
+            "parallel_tool_calls",
+            "'parallel_tool_calls' may be false where 'tool_choice' is required or names a function",
+        )
     for index, function in enumerate(functions):
         if function.get("strict"):
             raise RefusedError(
@@ -82,8 +89,8 @@ def calling_of(request: ChatRequest, config: ModelConfig, default_parser: str) -
     return Calling(parameters, PARSERS[parser])
 
 
-def list_schema(functions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The schema of a list of calls, one or more."""
+def list_schema(functions: Sequence[Mapping[str, Any]], *, one: bool = False) -> dict[str, Any]:
+    """The schema of a list of calls, one or more, or one alone."""
     own = {each["name"]: each.get("parameters") or _NO_ARGUMENTS for each in functions}
     calls = [
         {
@@ -95,7 +102,8 @@ def list_schema(functions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for name in own
     ]
     defined = {name: _moved(schema, f"#/$defs/{name}") for name, schema in own.items()}
-    return {"type": "array", "minItems": 1, "items": {"anyOf": calls}, "$defs": defined}
+    size = {"minItems": 1, "maxItems": 1} if one else {"minItems": 1}
+    return {"type": "array", **size, "items": {"anyOf": calls}, "$defs": defined}
 
 
 def _moved(value: Any, root: str) -> Any:

@@ -130,7 +130,7 @@ def test_tools_go_into_the_chat_template(streamed: LocalModel, monkeypatch: pyte
 @pytest.mark.parametrize("draws", [{"do_sample": False}, {"do_sample": True, "temperature": 5.0, "seed": 3}])
 def test_texts_are_json_of_a_schema(streamed: LocalModel, whole: LocalModel, draws: dict[str, Any]) -> None:
     pytest.importorskip("llguidance")
-    sent = {**draws, "max_new_tokens": 200, "json_schema": json.dumps(SCHEMA)}
+    sent = {**draws, "max_new_tokens": 200, "min_new_tokens": 100, "json_schema": json.dumps(SCHEMA)}
     responses = streamed.stream(TEXT, sent)
     written = json.loads("".join(texts_of(responses)))
     assert written.keys() == {"place", "boats"}

@@ -141,7 +141,15 @@ def test_a_call_may_be_required() -> None:
     schema = json.loads(str(server.requests[0].parameters["json_schema"]))
     assert [each["properties"]["name"] for each in schema["items"]["anyOf"]] == [{"const": "look"}, {"const": "wait"}]
     place = schema["$defs"]["look"]["properties"]["place"]
+    assert "maxItems" not in schema
     assert place == {"$ref": "#/$defs/look/$defs/Place"}, "the schema of a function is part of another one"
+
+
+def test_one_call_alone_may_be_required() -> None:
+    server = server_of(f"[{SEA}]")
+    asked = {"tools": [LOOK], "tool_choice": "required", "parallel_tool_calls": False}
+    assert chat(server, **asked).status == 200
+    assert json.loads(str(server.requests[0].parameters["json_schema"]))["maxItems"] == 1
 
 
 def test_a_function_may_be_named() -> None:
@@ -183,6 +191,7 @@ def test_the_form_of_an_answer_is_a_schema(form: dict[str, Any], schema: dict[st
     [
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [LOOK], "tool_choice": "always"}, "tool_choice"),
+        ({"tools": [LOOK], "parallel_tool_calls": False}, "parallel_tool_calls"),
         ({"tools": [LOOK], "tool_choice": {"type": "function"}}, "tool_choice"),
         ({"tools": [LOOK], "tool_choice": {"function": {"name": "wait"}}}, "tool_choice"),
         ({"tools": [{"type": "retrieval"}]}, "tools[0].type"),
