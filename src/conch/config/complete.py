@@ -57,10 +57,10 @@ class PlacedInstance(msgspec.Struct, frozen=True):
     rate_limit: RateLimit = RateLimit()
 
 
-def load_config(directory: Path, config_name: str = "") -> ModelConfigMessage:
+def load_config(directory: Path, config_name: str = "", optional: bool = True) -> ModelConfigMessage:
     """The configuration a model's directory holds: `configs/<config_name>.pbtxt` where it exists, else config.pbtxt.
 
-    A directory without either gives an empty message; `normalize` completes it.
+    A directory without either gives an empty message, which `normalize` completes, where it is optional.
 
     Raises:
         NotFoundError: the directory does not exist.
@@ -76,6 +76,11 @@ def load_config(directory: Path, config_name: str = "") -> ModelConfigMessage:
             except (OSError, UnicodeDecodeError) as error:
                 raise InvalidArgumentError(f"failed to open text file for read {path}: {error}") from error
             return pbtxt.parse(text, str(path))
+    if not optional:
+        raise InvalidArgumentError(
+            f"failed to open text file for read {directory / 'config.pbtxt'}: No such file or directory (needed with "
+            "--disable-auto-complete-config)"
+        )
     return pb.ModelConfig()
 
 

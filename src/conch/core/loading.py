@@ -45,7 +45,7 @@ class LoadOptions(msgspec.Struct, frozen=True):
     """What the command line says about loading.
 
     Attributes:
-        auto_complete: whether configurations are completed from the model itself.
+        auto_complete: whether configurations are completed from the model itself, and may be missing.
         config_name: which `configs/<name>.pbtxt` to prefer over config.pbtxt; "" for none.
         backend_settings: backend name -> its `--backend-config` settings; those under "" hold for every backend.
         gpu_count: GPUs that KIND_GPU and KIND_AUTO may use.
@@ -115,7 +115,7 @@ class Loader:
         """
         options = self._options
         if override is None:
-            message = complete.load_config(directory, options.config_name)
+            message = complete.load_config(directory, options.config_name, options.auto_complete)
         else:
             message = pbtxt.parse_json(override)
         if directory.name != name:  # it goes by another name than its directory: `RenamedRepository`

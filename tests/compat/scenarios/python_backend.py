@@ -83,6 +83,8 @@ CALLS: list[Scenario] = scenarios(
     an_ordinary_model_for_a_stream=call(["stream", "identity", [4]]),
     an_unknown_model_for_a_stream=call(["stream", "nope", [4]]),
     at_once=at_once("identity 1", "identity 2 3", "nope 4", "repeat 5 6"),
+    a_call_within_a_call=call(["nested", "exec", "pipeline", [3]], ["nested", "stream", "repeat", [1, 2]]),
+    errors_of_a_call_within_a_call=call(["nested", "exec", "nope", [1]], ["nested", "exec", "identity", [-1]]),
     readiness=call(
         ["is_model_ready", "identity"],
         ["is_model_ready", "identity", "1"],

@@ -39,6 +39,14 @@ def test_missing_config_pbtxt_is_an_empty_message(directory: Path) -> None:
     assert load_config(directory) == parse("")
 
 
+def test_missing_config_pbtxt_is_refused_where_nothing_completes_it(directory: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"failed to open text file for read .*/config.pbtxt: No such file"):
+        load_config(directory, optional=False)
+    (directory / "configs").mkdir()
+    (directory / "configs" / "big.pbtxt").write_text("max_batch_size: 64")
+    assert load_config(directory, "big", optional=False).max_batch_size == 64
+
+
 def test_named_configuration_is_preferred_to_config_pbtxt(directory: Path) -> None:
     (directory / "configs").mkdir()
     (directory / "configs" / "big.pbtxt").write_text("max_batch_size: 64")

@@ -461,6 +461,16 @@ async def _unexpected(catalog: Catalog) -> dict[str, str]:
     raise RuntimeError("unexpected")
 
 
+def test_without_completion_a_model_needs_its_configuration(tmp_path: Path) -> None:
+    (tmp_path / "bare" / "1").mkdir(parents=True)
+    (tmp_path / "bare" / "1" / "model.py").touch()
+    options = LoadOptions(auto_complete=False)
+    loader = Loader(lambda name: EchoBackend(), options, CustomMetrics(), FakeClock())
+    with pytest.raises(InvalidArgumentError, match="failed to open text file for read"):
+        loader.read("bare", tmp_path / "bare", None)
+    assert loader.read("bare", tmp_path / "bare", '{"backend": "python"}').backend == "python"
+
+
 def test_a_model_in_two_repositories_is_in_neither(tmp_path: Path) -> None:
     async def run() -> None:
         roots = [ModelRepositoryBuilder(tmp_path / name).add("echo", "", CONFIG).root for name in ("a", "b")]

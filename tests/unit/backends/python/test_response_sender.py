@@ -279,6 +279,20 @@ def test_a_model_learns_that_its_client_gave_up(workshop: Workshop) -> None:
     run(body())
 
 
+def test_whether_the_client_gave_up_may_be_asked_after_the_last_response(workshop: Workshop) -> None:
+    async def body() -> None:
+        async with workshop.instance(EVALUATE, EVALUATE_CONFIG + DECOUPLED) as instance:
+            asked = "assert not (request.is_cancelled() or sender.is_cancelled())"
+            sink, _ = await execute(instance, "sender.send(said('last'), FINAL)", asked)
+            assert sink.received == ["last"]
+            await execute(instance, "pb_utils.kept = request, sender", "sender.send(said('last'), FINAL)")
+            asked = "assert not any(each.is_cancelled() for each in pb_utils.kept)"
+            sink, _ = await execute(instance, asked, "sender.send(said('next'), FINAL)")
+            assert sink.received == ["next"]
+
+    run(body())
+
+
 def test_a_request_is_rescheduled_and_executed_again(workshop: Workshop) -> None:
     async def body() -> None:
         async with workshop.instance(EVALUATE, EVALUATE_CONFIG + DECOUPLED) as instance:

@@ -1,7 +1,8 @@
 """Calls other models as its input says, and answers what came of each call.
 
 A call is JSON: [method, model, numbers, further arguments of the request]. The method is "exec", "stream" (every
-response of a decoupled call), "twice" (the same, read twice) or a function of pb_utils, whose arguments follow.
+response of a decoupled call), "twice" (the same, read twice), "nested" (another instance makes the call that follows)
+or a function of pb_utils, whose arguments follow.
 """
 
 import json
@@ -43,6 +44,13 @@ class TritonPythonModel:
         responses = inference_request(*arguments).exec(decoupled=True)
         return [[told(response) for response in responses] for _ in range(2)]
 
+    def nested(self, *call):
+        """What another instance of this model answers, which makes the call."""
+        tensors = [pb_utils.Tensor("CALLS", np.array([json.dumps(call)], dtype=np.object_))]
+        request = pb_utils.InferenceRequest(model_name="calls", inputs=tensors, requested_output_names=["ANSWERS"])
+        response = request.exec()
+        return response.error().message() if response.has_error() else json.loads(answers_of(response)[0])
+
     def initialized(self):
         return self.in_initialize
 
@@ -50,6 +58,10 @@ class TritonPythonModel:
 def inference_request(model, numbers, inputs="IN", outputs=("OUT",), **fields):
     tensors = [pb_utils.Tensor(inputs, np.array(numbers, dtype=np.int32))]
     return pb_utils.InferenceRequest(model_name=model, inputs=tensors, requested_output_names=list(outputs), **fields)
+
+
+def answers_of(response):
+    return pb_utils.get_output_tensor_by_name(response, "ANSWERS").as_numpy()
 
 
 def told(response):
