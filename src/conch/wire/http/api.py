@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from conch.core.api import ServerApi
 from conch.errors import ConchError
 from conch.wire.http.endpoints import Endpoint, Endpoints
@@ -16,8 +14,6 @@ from conch.wire.http.router import Route, resolve
 from conch.wire.http.shared_memory import SharedMemoryEndpoints
 from conch.wire.shared_memory import SharedMemoryRegions
 from conch.wire.status import HTTP_STATUS
-
-_log = logging.getLogger(__name__)
 
 
 class Api:
@@ -77,8 +73,7 @@ class Api:
 
 
 def failure_reply(error: BaseException) -> Reply:
-    """The reply for any error; one that nobody foresaw is logged and told without details."""
+    """The reply for any error; one that nobody foresaw is told without details."""
     if isinstance(error, ConchError):
         return error_reply(HTTP_STATUS[error.code], error.message)
-    _log.error("unexpected error while answering a request", exc_info=error)
     return error_reply(500, f"internal server error: {type(error).__name__}; see the server's log")

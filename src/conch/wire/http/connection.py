@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from functools import partial
 from typing import Any, Protocol, cast
@@ -15,6 +16,8 @@ from conch.wire.http.messages import HttpApp, HttpRequest, Outcome, Pending, Rep
 from conch.wire.http.reader import Limits, RequestReader
 from conch.wire.http.streaming import StreamWriter
 from conch.wire.placed_reader import PlacedReader
+
+logger = logging.getLogger(__name__)
 
 #: A reply up to this size leaves as one buffer; larger bodies are handed to the transport part by part, uncopied.
 _JOIN_BYTES = 1 << 16
@@ -148,8 +151,10 @@ class Connection(asyncio.Protocol):
         self._current = request
         try:
             outcome = self._app.dispatch(request)
-        except Exception as error:
+        except ConchError as error:
             outcome = self._app.failure(error)
+        except Exception as error:
+            outcome = self._unforeseen(error)
         self._settle(outcome)
 
     def _settle(self, outcome: Outcome) -> None:
@@ -186,9 +191,16 @@ class Connection(asyncio.Protocol):
             recover = None if pending is None else pending.recover
             outcome = self._app.failure(error) if recover is None else recover(error)
         except Exception as error:
-            outcome = self._app.failure(error)
+            outcome = self._unforeseen(error)
         if not self.closing:
             self._settle(outcome)
+
+    def _unforeseen(self, error: BaseException) -> Reply:
+        """The reply that tells an error without details; those are in the log, with the request."""
+        request = self._current
+        what = "?" if request is None else f"{request.method.decode('latin-1')} {request.target.decode('latin-1')}"
+        logger.error("%s: unexpected error while answering", what, exc_info=error)
+        return self._app.failure(error)
 
     def _begin_stream(self, streamed: Streamed) -> None:
         request = self._current
@@ -203,10 +215,10 @@ class Connection(asyncio.Protocol):
         self._future.add_done_callback(partial(self._stream_ended, keep_alive))
 
     def _stream_ended(self, keep_alive: bool, task: asyncio.Future[Any]) -> None:
-        self._stream = self._future = self._current = None
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self._app.failure(error)  # logs it; with the head gone the client can only be told by a cut connection
+            self._unforeseen(error)  # with the head gone the client can only be told by a cut connection
+        self._stream = self._future = self._current = None
         if self.closing:
             return
         self._progress_at = self._loop.time()

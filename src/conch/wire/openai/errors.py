@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from conch.errors import Code, ConchError, InvalidArgumentError, NotFoundError
 from conch.wire.http.json_text import encode_json
 from conch.wire.http.messages import Reply, head
 from conch.wire.status import HTTP_STATUS
-
-_log = logging.getLogger(__name__)
 
 _TYPES = {400: "invalid_request_error", 404: "invalid_request_error", 401: "authentication_error"}
 _TYPES |= {403: "permission_error", 405: "invalid_request_error"}
@@ -37,12 +34,11 @@ def status_of(error: BaseException) -> int:
 
 
 def error_document(error: BaseException) -> dict[str, Any]:
-    """The JSON of an error; one that nobody foresaw is logged and told without details."""
+    """The JSON of an error; one that nobody foresaw is told without details."""
     if isinstance(error, ConchError):
         code = "model_not_found" if isinstance(error, NoSuchModelError) else None
         param = error.param if isinstance(error, RefusedError) else "model" if code else None
         return document(status_of(error), error.message, param, code)
-    _log.error("unexpected error while answering a request", exc_info=error)
     return document(500, f"internal server error: {type(error).__name__}; see the server's log")
 
 

@@ -383,7 +383,9 @@ class _ScriptedApp:
         (b"/finish", b'{"error":"RuntimeError: finish 7"}'),
     ],
 )
-def test_errors_anywhere_become_replies_and_pending_replies_may_follow_each_other(path: bytes, expected: bytes) -> None:
+def test_errors_anywhere_become_replies_and_pending_replies_may_follow_each_other(
+    path: bytes, expected: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     async def exchange() -> bytes:
         listener = Listener(_ScriptedApp(), Limits())
         await listener.start("127.0.0.1", 0, False)
@@ -396,6 +398,9 @@ def test_errors_anywhere_become_replies_and_pending_replies_may_follow_each_othe
         return reply
 
     assert asyncio.run(exchange()).endswith(expected)
+    logged = [(record.getMessage(), bool(record.exc_info)) for record in caplog.records]
+    failed = b"error" in expected
+    assert logged == [(f"GET {path.decode()}: unexpected error while answering", True)] * failed
 
 
 def test_large_binary_replies_arrive_before_the_connection_closes(served: Served) -> None:
