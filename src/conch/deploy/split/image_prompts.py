@@ -140,7 +140,7 @@ def _probes(pipe: Any, template: Any, token: str) -> Iterator[tuple[Any, str, li
     images = [draw_image(0), draw_image(1)]
     for prompt in _PROMPTS:
         yield {"text": token + prompt, "images": images[:1]}, token + prompt, images[:1]
-    if not template.source:
+    if not template.sources[0]:
         return
     conversation = require("transformers.utils.chat_template_utils").Chat
     for shown in ([], images[:1], images):

@@ -9,10 +9,7 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor
 
-MISSING = (
-    "request parameter 'json_schema' needs the package llguidance where the model runs: pip install 'conch[json]', or "
-    "pip install llguidance"
-)
+MISSING = "request parameter 'json_schema' needs the package llguidance where the model runs: pip install llguidance"
 #: Between the parts of JSON there may be a space, or a new line with its indentation: a model must not go on for ever.
 _SPACE = r"( |\n {0,32})?"
 

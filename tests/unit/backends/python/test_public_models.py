@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -54,6 +56,24 @@ def test_modules_beside_the_model_are_found(workshop: Workshop, statement: str, 
         assert await answer_of(workshop, statement + SCALE) == [3, 6]
 
     run(body())
+
+
+@pytest.mark.parametrize("statement", ["from factors import factor", "from .factors import factor"])
+def test_a_model_that_changes_within_a_second_is_loaded_as_it_is(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    directory = workshop.root / "m" / "1"
+    directory.mkdir(parents=True)
+
+    async def body() -> None:
+        for factor in (3, 4):
+            (directory / "factors.py").write_text(FACTOR.replace("3", str(factor)))
+            os.utime(directory / "factors.py", (1_700_000_000, 1_700_000_000))
+            assert await answer_of(workshop, statement + SCALE) == [factor, 2 * factor]
+
+    run(body())
+    assert sorted(path.name for path in directory.iterdir()) == ["factors.py", "model.py"], "bytecode was left there"
 
 
 def test_a_broken_module_beside_the_model_is_told(workshop: Workshop) -> None:

@@ -152,6 +152,6 @@ def test_schemas_that_cannot_be_enforced_are_refused(streamed: LocalModel, monke
     import sys
 
     monkeypatch.setitem(sys.modules, "llguidance", None)
-    with pytest.raises(BackendError, match=r"pip install 'conch\[json\]'") as caught:
+    with pytest.raises(BackendError, match=r"pip install llguidance") as caught:
         streamed.stream(TEXT, {**GREEDY, "json_schema": "{}"})
     assert caught.value.code is Code.INVALID_ARG

@@ -76,8 +76,9 @@ class ModelHost:
             raise Failure(
                 f"the interpreter {sys.executable} cannot import numpy, which models need ({error}): install it there"
             ) from error
-        from . import pb_utils
+        from . import fresh_source, pb_utils
 
+        fresh_source.import_fresh([self._version_directory, self._version_directory.rpartition("/")[0]])
         pb_utils._model_directory = self._version_directory
         for name in ("triton_python_backend_utils", "c_python_backend_utils"):
             sys.modules[name] = pb_utils
@@ -159,6 +160,8 @@ def _execute(name: str, file: Any, package_path: list[str] | None = None) -> Any
     import importlib.machinery
     import importlib.util
 
+    from .fresh_source import FreshSource
+
     if file is None:
         spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
         spec.submodule_search_locations = package_path
@@ -167,6 +170,8 @@ def _execute(name: str, file: Any, package_path: list[str] | None = None) -> Any
         if found is None or found.loader is None:
             raise Failure(f"'{file}' is no Python file")
         spec = found
+        if type(spec.loader) is importlib.machinery.SourceFileLoader:
+            spec.loader = FreshSource(name, str(file))
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         if spec.loader is not None:
