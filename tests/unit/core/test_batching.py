@@ -141,7 +141,11 @@ def test_with_preserve_ordering_only_neighbours_are_batched() -> None:
 def test_requests_far_behind_do_not_overtake() -> None:
     waiting = texts(10, *[90] * (LOOKAHEAD_REQUESTS - 1), 10)
     assert plan_padded_batch(waiting, policy(), bounds(), 0) == Selection([0])
-    assert plan_padded_batch(waiting, policy(LOOKAHEAD_REQUESTS), bounds(), 0) == Selection([0, LOOKAHEAD_REQUESTS])
+    in_the_older_half = [*waiting, *texts(*[90] * (LOOKAHEAD_REQUESTS + 1))]
+    assert plan_padded_batch(in_the_older_half, policy(LOOKAHEAD_REQUESTS), bounds(), 0) == Selection(
+        [0, LOOKAHEAD_REQUESTS]
+    )
+    assert plan_padded_batch(in_the_older_half, policy(LOOKAHEAD_REQUESTS // 2), bounds(), 0) == Selection([0])
 
 
 def test_a_small_request_does_not_overtake_a_large_one_of_its_length() -> None:
