@@ -26,7 +26,7 @@ MODEL: dict[str, tuple[int, Any]] = {
     "/v2/models/m/infer": (200, {"model_name": "m", "outputs": []}),
     "/v2/repository/index": (200, [{"name": "m", "version": "1", "state": "READY"}]),
 }
-SHORT = ["--seconds", "0.05", "--warmup", "0", "--concurrency", "1"]
+SHORT = ["--seconds", "0.25", "--warmup", "0", "--concurrency", "1"]
 SHAPE = ["--shape", "x:2"]
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import subprocess
 import sys
@@ -69,7 +68,7 @@ def test_a_command_that_is_terminated_clears_away_what_it_began(monkeypatch: pyt
 
     def run(args: argparse.Namespace) -> int:
         try:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)  # to this thread, and so before anything else
             return 0
         finally:
             cleared.append("away")
