@@ -22,9 +22,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         self.settings = Settings(args)
         prepare(self.settings)
-        path = self.settings.version / "audio_arrays.npz"
-        arrays = dict(np.load(path)) if path.is_file() else {}
-        processor = AudioProcessor(self.settings.read_json("audio_settings.json"), arrays)
+        processor = AudioProcessor.read(self.settings.version)
         self.speech = SpeechProcessor(processor, 0, int(self.settings.values.get("align_to", 1)))
 
     def execute(self, requests: list[Any]) -> list[Any]:

@@ -20,7 +20,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,13 @@ class AudioProcessor:
         self.sampling_rate: int = settings["sampling_rate"]
         self.window = np.asarray(arrays.get("window", ()), np.float64)
         self.bands = np.asarray(arrays.get("bands", ()), np.float64)
+
+    @classmethod
+    def read(cls, directory: Path) -> AudioProcessor:
+        """The one whose two files lie there; one without filters has no `audio_arrays.npz`."""
+        path = directory / "audio_arrays.npz"
+        arrays = dict(np.load(path)) if path.is_file() else {}
+        return cls(json.loads((directory / "audio_settings.json").read_text(encoding="utf-8")), arrays)
 
     def __call__(self, samples: np.ndarray) -> dict[str, np.ndarray]:
         """`input_values` [samples] and `attention_mask`, or `input_features` and `is_longer`, of mono samples."""

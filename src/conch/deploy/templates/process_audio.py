@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from light_audio import AudioProcessor
 from light_inputs import one_audio
 from light_rows import prepare
@@ -19,9 +18,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         self.settings = Settings(args)
         prepare(self.settings)
-        path = self.settings.version / "audio_arrays.npz"
-        arrays = dict(np.load(path)) if path.is_file() else {}
-        self.processor = AudioProcessor(self.settings.read_json("audio_settings.json"), arrays)
+        self.processor = AudioProcessor.read(self.settings.version)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         return answer(requests, self.settings, self.decode, self.infer)

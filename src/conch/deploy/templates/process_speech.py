@@ -22,9 +22,7 @@ from light_speech import SpeechProcessor
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         self.settings = Settings(args)
-        path = self.settings.version / "audio_arrays.npz"
-        arrays = dict(np.load(path)) if path.is_file() else {}
-        processor = AudioProcessor(self.settings.read_json("audio_settings.json"), arrays)
+        processor = AudioProcessor.read(self.settings.version)
         self.speech = SpeechProcessor(
             processor, int(self.settings.values.get("window", 0)), int(self.settings.values.get("align_to", 1))
         )
