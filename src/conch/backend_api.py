@@ -205,7 +205,10 @@ class Instance(Protocol):
         ...
 
     def on_idle_death(self, callback: Callable[[ConchError], None]) -> None:
-        """Have `callback` called whenever the instance dies while it executes nothing, also after a restart."""
+        """Have `callback` called whenever the instance dies while it executes nothing, also after a restart.
+
+        It is called soon after this call where the instance has died so already.
+        """
         ...
 
     async def restart(self) -> None:

@@ -133,6 +133,8 @@ class PythonInstance:
     def on_idle_death(self, callback: Callable[[ConchError], None]) -> None:
         """See the port."""
         self._tell_idle_death = callback
+        if self._process is not None and self._process.idle_death is not None:
+            self._loop.call_soon(callback, self._process.idle_death)
 
     async def is_ready(self) -> bool:
         """Whether the model says so; one without an `is_ready` is."""

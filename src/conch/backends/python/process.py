@@ -90,7 +90,8 @@ class StubProcess:
         self._watch = _ExitWatch(self._process, self._on_exit)
         #: Called once when it dies while nobody waits for an answer.
         self.on_idle_death: Callable[[ConchError], None] = lambda error: None
-        self._mourned = False
+        #: What it died of while nobody waited for an answer.
+        self.idle_death: ConchError | None = None
         self.on_gone: Callable[[ConchError], None] = lambda error: None
 
     @property
@@ -237,8 +238,8 @@ class StubProcess:
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting(error)
-        elif not self._closing and not self._mourned:
-            self._mourned = True
+        elif not self._closing and self.idle_death is None:
+            self.idle_death = error
             self.on_idle_death(error)
 
     def _stop_timer(self) -> None:

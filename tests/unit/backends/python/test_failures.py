@@ -268,6 +268,26 @@ def test_a_death_while_idle_is_known_to_the_next_batch(workshop: Workshop) -> No
     run(body())
 
 
+def test_a_death_before_anybody_listened_is_told(workshop: Workshop) -> None:
+    async def body() -> None:
+        async with workshop.instance() as instance:
+            assert instance.pid is not None
+            os.kill(instance.pid, signal.SIGKILL)
+            while await instance.is_ready():
+                await asyncio.sleep(0.01)
+            deaths: list[ConchError] = []
+            instance.on_idle_death(deaths.append)
+            assert deaths == []  # soon, not amid the call
+            await until(lambda: deaths)
+            assert [str(death) for death in deaths] == [UNHEALTHY]
+            await instance.restart()
+            instance.on_idle_death(deaths.append)
+            await instance.execute([request(fp32(1))])
+            assert len(deaths) == 1
+
+    run(body())
+
+
 def test_a_restart_that_fails_says_why_and_may_be_tried_again(workshop: Workshop) -> None:
     async def body() -> None:
         async with workshop.instance() as instance:
