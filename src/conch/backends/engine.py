@@ -20,7 +20,13 @@ _NO_PARAMETERS: Mapping[str, Parameter] = {}
 
 
 class Engine(Protocol):
-    """A model loaded into a framework. Used by one thread at a time, which also made it."""
+    """A model loaded into a framework. Used by one thread at a time.
+
+    Attributes:
+        any_thread: whether any thread may run it; else the one that made it alone does. It is closed there always.
+    """
+
+    any_thread: bool
 
     def run(self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> Sequence[np.ndarray]:
         """Run the model once.

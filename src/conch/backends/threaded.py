@@ -1,4 +1,7 @@
-"""An instance that runs its engine in a thread of its own: frameworks drop the GIL while they compute."""
+"""An instance that runs its engine in a thread of its own: frameworks drop the GIL while they compute.
+
+What takes less than the way to the thread and back, is done on the event loop (see `conch.backends.quick`).
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ import logging
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from conch.backend_api import BatchResult, InstanceSpec
 from conch.backends.engine import BatchRunner, Engine
+from conch.backends.quick import Quickness
 from conch.errors import ConchError, InternalError, UnavailableError
 from conch.inference import InferRequest
 
@@ -23,8 +27,9 @@ _Work = Callable[[], None]
 
 
 class ThreadedInstance:
-    """One engine in one thread. The engine is made, used and freed in that thread, never on the event loop.
+    """One engine in one thread. The engine is made, used and freed in that thread.
 
+    An engine that any thread may use runs on the event loop while its executions are quick.
     It cannot die: what the engine raises fails the batch and nothing else.
 
     Args:
@@ -39,6 +44,7 @@ class ThreadedInstance:
         self._work: SimpleQueue[_Work | None] = SimpleQueue()
         self._engine: Engine | None = None
         self._runner: BatchRunner | None = None
+        self._quickness: Quickness | None = None
         self._closed = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
         # A daemon: a model that hangs must not keep the process from exiting.
@@ -67,7 +73,16 @@ class ThreadedInstance:
             failed: asyncio.Future[BatchResult] = self._loop.create_future()
             failed.set_exception(UnavailableError(f"instance '{self._name}' is closed"))
             return failed
-        return self._submit(lambda: runner.run(requests))
+        quickness = self._quickness
+        if quickness is None:
+            return self._submit(lambda: runner.run(requests))
+        byte_size = sum([len(tensor.data) for request in requests for tensor in request.inputs])
+        if not quickness.expects(byte_size):
+            return self._submit(lambda: _run(runner, requests, quickness, byte_size, on_loop=False))
+        done: asyncio.Future[BatchResult] = self._loop.create_future()
+        result, error = self._attempt(lambda: _run(runner, requests, quickness, byte_size, on_loop=True))
+        _settle(done, result, error)
+        return done
 
     def on_idle_death(self, callback: Callable[[ConchError], None]) -> None:
         """Nothing to remember: a thread that executes nothing cannot die."""
@@ -98,22 +113,26 @@ class ThreadedInstance:
         future: asyncio.Future[T] = self._loop.create_future()
 
         def run() -> None:
-            try:
-                result = work()
-            except ConchError as error:
-                self._call(_settle, future, None, error)
-            except Exception as error:  # the boundary of the thread: nothing may end it
-                logger.exception("instance %s failed unexpectedly", self._name)
-                self._call(_settle, future, None, InternalError(f"instance '{self._name}' failed: {error}"))
-            else:
-                self._call(_settle, future, result, None)
+            self._call(_settle, future, *self._attempt(work))
 
         self._work.put(run)
         return future
 
+    def _attempt(self, work: Callable[[], T]) -> tuple[T, None] | tuple[None, ConchError]:
+        """What came of it: a result, or an error."""
+        try:
+            return work(), None
+        except ConchError as error:
+            return None, error
+        except Exception as error:  # the boundary of the thread: nothing may end it
+            logger.exception("instance %s failed unexpectedly", self._name)
+            return None, InternalError(f"instance '{self._name}' failed: {error}")
+
     def _open(self) -> None:
         engine = self._open_engine()
         self._engine = engine
+        if engine.any_thread:
+            self._quickness = Quickness()
         self._runner = BatchRunner(self._config, engine)
 
     def _serve(self) -> None:
@@ -136,10 +155,19 @@ class ThreadedInstance:
             logger.debug("the event loop ended before instance %s", self._name)
 
 
-def _settle(future: asyncio.Future[T], result: T, error: ConchError | None) -> None:
+def _run(
+    runner: BatchRunner, requests: Sequence[InferRequest], quickness: Quickness, byte_size: int, *, on_loop: bool
+) -> BatchResult:
+    """Run a batch and take in what its network took; the work around it holds the GIL wherever it is done."""
+    result = runner.run(requests)
+    quickness.took(byte_size, result.compute_infer_ns, on_loop=on_loop)
+    return result
+
+
+def _settle(future: asyncio.Future[T], result: T | None, error: ConchError | None) -> None:
     if future.done():
         return
     if error is None:
-        future.set_result(result)
+        future.set_result(cast("T", result))
     else:
         future.set_exception(error)

@@ -81,6 +81,7 @@ class OnnxEngine:
         self._session = session
         self._run_options = run_options
         self._device = device
+        self.any_thread = device[0] == "cpu"
         self._release = release
         signature = read_signature(session)
         known = signature.inputs + signature.optional

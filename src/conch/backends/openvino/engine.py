@@ -149,6 +149,7 @@ class OpenVinoEngine:
         self._outputs = {tensor.name: (index, tensor) for index, tensor in enumerate(signature.outputs)}
         self._output_dims = {spec.name: spec.dims for spec in config.output} if not config.max_batch_size else {}
         self._plan = plan
+        self.any_thread = plan.device == "CPU"
         self._release = release
 
     def run(self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> Sequence[np.ndarray]:

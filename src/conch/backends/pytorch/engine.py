@@ -28,6 +28,9 @@ class TorchEngine:
         InvalidArgumentError: the inputs of the configuration are not the arguments of the model.
     """
 
+    #: PyTorch's number of threads is a setting of the thread that runs it.
+    any_thread = False
+
     def __init__(
         self, torch: Any, program: Program, config: ModelConfig, plan: RunPlan, release: Callable[[], None]
     ) -> None:

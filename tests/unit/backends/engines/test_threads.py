@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conch.backends import quick
 from conch.backends.cores import available_cores
 from conch.backends.parameters import parse_bool, parse_int
 from conch.backends.sharing import Shared
@@ -23,13 +24,16 @@ from tests.unit.backends.engines.bench import FP32_IO, arrays_of, config_of, fp3
 class Doubling:
     """An engine that doubles, and does what a test tells it to first."""
 
-    def __init__(self, before: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, before: Callable[[], None] = lambda: None, *, any_thread: bool = False) -> None:
         self.before = before
+        self.any_thread = any_thread
         self.thread = threading.current_thread()
+        self.used_in: list[threading.Thread] = []
         self.closed_in: threading.Thread | None = None
 
     def run(self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> Sequence[np.ndarray]:
-        assert threading.current_thread() is self.thread
+        self.used_in.append(threading.current_thread())
+        assert self.any_thread or self.used_in[-1] is self.thread
         self.before()
         return [inputs["x"] * 2 for _ in outputs]
 
@@ -70,6 +74,50 @@ def test_the_loop_goes_on_while_the_engine_computes(tmp_path: Path) -> None:
         go.set()
         assert arrays_of(await running)[0]["y"].tolist() == [[2]]
         await instance.close()
+
+    run(body())
+
+
+@pytest.mark.parametrize("any_thread", [True, False])
+def test_quick_executions_move_to_the_event_loop_where_the_engine_lets_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, any_thread: bool
+) -> None:
+    engines: list[Doubling] = []
+    failures: list[Exception] = []
+
+    def fail() -> None:
+        if failures:
+            raise failures.pop()
+
+    def engine() -> Doubling:
+        engines.append(Doubling(fail, any_thread=any_thread))
+        return engines[0]
+
+    async def body() -> None:
+        instance = instance_of(tmp_path, engine)
+        await instance.start()
+        loop, own = threading.current_thread(), engines[0].thread
+
+        async def thread_of(*values: float) -> threading.Thread:
+            result = await instance.execute([fp32(list(values))])
+            assert arrays_of(result)[0]["y"].tolist() == [[2 * value for value in values]]
+            return engines[0].used_in[-1]
+
+        monkeypatch.setattr(quick, "QUICK_NS", 10**15)
+        assert [await thread_of(1) for _ in range(8)] == [own] * 8
+        quick_thread = loop if any_thread else own
+        assert await thread_of(1) is quick_thread
+        assert await thread_of(1, 2) is own  # larger than what is known
+        failures.append(BackendError("as it chose"))
+        with pytest.raises(BackendError, match=r"^as it chose$"):
+            await instance.execute([fp32([1])])
+        assert engines[0].used_in[-1] is quick_thread
+        monkeypatch.setattr(quick, "QUICK_NS", -1)
+        for _ in range(2):
+            await thread_of(1)
+        assert await thread_of(1) is own
+        await instance.close()
+        assert engines[0].closed_in is own
 
     run(body())
 
