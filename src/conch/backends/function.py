@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from queue import SimpleQueue
 
 import numpy as np
 
 from conch.backend_api import BatchResult, InstanceSpec, ModelSource, Output, ResponseSink, Unanswered
+from conch.backends.own_thread import OwnThread
 from conch.config.schema import ModelConfig
 from conch.errors import BackendError, ConchError, UnavailableError
 from conch.inference import InferRequest, Parameter
 from conch.tensor import DataType, Tensor
-
-logger = logging.getLogger(__name__)
 
 #: The name under which configurations ask for this backend.
 NAME = "function"
@@ -81,12 +77,7 @@ class FunctionInstance:
         self._outputs = spec.config.output
         self._batching = spec.config.max_batch_size > 0
         self._function = function
-        self._loop = asyncio.get_running_loop()
-        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._closed = False
-        self._ended: asyncio.Future[None] = self._loop.create_future()
-        # A daemon: a function that never returns must not keep the program from ending.
-        self._thread = threading.Thread(target=self._serve, name=f"conch {spec.name}", daemon=True)
+        self._thread = OwnThread(f"function of model {self._name}", self._failure)
         self._thread.start()
 
     def execute(self, requests: Sequence[InferRequest]) -> Awaitable[BatchResult]:
@@ -101,32 +92,18 @@ class FunctionInstance:
 
     async def close(self) -> None:
         """End the thread once the batch in hand has ended."""
-        if not self._closed:
-            self._closed = True
-            self._work.put(None)
-        await asyncio.shield(self._ended)
-        self._thread.join()
+        self._thread.end()
+        await self._thread.ended()
 
     def _submit(self, work: Callable[[], BatchResult]) -> asyncio.Future[BatchResult]:
-        future: asyncio.Future[BatchResult] = self._loop.create_future()
+        if self._thread.ending:
+            failed: asyncio.Future[BatchResult] = asyncio.get_running_loop().create_future()
+            failed.set_exception(UnavailableError(f"model '{self._name}' is closed"))
+            return failed
+        return self._thread.submit(work)
 
-        def run() -> None:
-            try:
-                result = work()
-            except ConchError as error:
-                self._call(_settle, future, None, error)
-            except BaseException as error:  # the boundary of the thread: a function can raise anything
-                logger.exception("function of model '%s' failed", self._name)
-                text = f"function of model '{self._name}' failed: {type(error).__name__}: {error}"
-                self._call(_settle, future, None, BackendError(text))
-            else:
-                self._call(_settle, future, result, None)
-
-        if self._closed:
-            future.set_exception(UnavailableError(f"model '{self._name}' is closed"))
-        else:
-            self._work.put(run)
-        return future
+    def _failure(self, error: BaseException) -> ConchError:
+        return BackendError(f"function of model '{self._name}' failed: {type(error).__name__}: {error}")
 
     def _run(self, requests: Sequence[InferRequest]) -> BatchResult:
         begin_ns = time.monotonic_ns()
@@ -185,19 +162,6 @@ class FunctionInstance:
             raise ValueError(f"output '{name}' must have {rows} rows as its request has, got shape {list(array.shape)}")
         return Tensor.from_numpy(name, array, datatype)
 
-    def _serve(self) -> None:
-        """The thread."""
-        while (work := self._work.get()) is not None:
-            work()
-            del work  # it holds the requests of its batch
-        self._call(self._ended.set_result, None)
-
-    def _call(self, callback: Callable[..., None], *arguments: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(callback, *arguments)
-        except RuntimeError:
-            logger.debug("the event loop ended before a function of model '%s'", self._name)
-
 
 class DecoupledFunctionInstance(FunctionInstance):
     """A function that returns an iterator of answers: each goes out as it comes."""
@@ -216,19 +180,10 @@ class DecoupledFunctionInstance(FunctionInstance):
         for several in answers:
             for answer, request, sink in zip(self._one_each(several, len(requests)), requests, sinks, strict=True):
                 if answer is not None:
-                    self._call(sink.send, self._output(answer, request), False)
+                    self._thread.tell(sink.send, self._output(answer, request), False)
             if all(sink.cancelled for sink in sinks):
                 break
         for sink in sinks:
-            self._call(sink.send, None, True)
+            self._thread.tell(sink.send, None, True)
         open_ones = [Unanswered.OPEN] * len(requests)
         return BatchResult(open_ones, 0, time.monotonic_ns() - started_ns, 0)
-
-
-def _settle(future: asyncio.Future[BatchResult], result: BatchResult | None, error: ConchError | None) -> None:
-    if future.done():
-        return
-    if error is not None:
-        future.set_exception(error)
-    elif result is not None:
-        future.set_result(result)
