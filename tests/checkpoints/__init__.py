@@ -173,6 +173,7 @@ _FURTHER = (
     *_families("automatic-speech-recognition", "listeners", samples.sounds, "hubert unispeech"),
     *_families("zero-shot-image-classification", "listeners", samples.labelled_images, "siglip2 align chinese-clip"),
     *_families("zero-shot-object-detection", "listeners", samples.labelled_images, "owlv2"),
+    *_families("text-to-audio", "players", samples.speakable_texts, "musicgen"),
     *_families("image-text-to-text", "listeners", samples.captions, "blip"),
     *_families("text2text-generation", "writers", samples.texts, "bart umt5", "text-to-text"),
     *_families("summarization", "writers", samples.texts, "t5", "text-to-text"),
@@ -232,6 +233,14 @@ def missing(task: str) -> list[str]:
     return [package for package in ARCHITECTURES[task].requires if importlib.util.find_spec(package) is None]
 
 
+def _drawn(pipe: Any, sample: Sample) -> Any:
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(samples.SPEECH_SEED)
+        return pipe(*sample.args, **sample.kwargs)
+
+
 def reference(task: str, directory: Path) -> list[Any]:
     """The answers of the library the checkpoint is for, one a sample: the truth a deployed model is compared with."""
     checkpoint = ARCHITECTURES[task]
@@ -244,6 +253,8 @@ def reference(task: str, directory: Path) -> list[Any]:
             from conch.deploy.reference import complete_masks
 
             complete_masks(pipe)
+        if checkpoint.task == "text-to-audio":
+            return [_drawn(pipe, sample) for sample in checkpoint.samples()]
         return [pipe(*sample.args, **sample.kwargs) for sample in checkpoint.samples()]
     if checkpoint.library == "text-to-text":
         from .writers import reference as write_anew

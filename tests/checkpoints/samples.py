@@ -272,6 +272,10 @@ def labelled_sounds() -> list[Sample]:
     ]
 
 
+SPEECH_SEED = 5
+"""What everything that is drawn for a sound follows from, text by text."""
+
+
 def speakable_texts() -> list[Sample]:
     return [Sample(("hello shell",)), Sample(("the wind came in from the sea, and sang a low note.",))]
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from .samples import CLAP_RATE, RATE, Sample
+from .samples import CLAP_RATE, RATE, SPEECH_SEED, Sample
 
 Array = npt.NDArray[Any]
 Inputs = dict[str, Array]
@@ -41,6 +41,10 @@ def _text(sample: Sample) -> Call:
 
 def _image(sample: Sample) -> Call:
     return {"image": texts(png(sample.args[0]))}, dict(sample.kwargs)
+
+
+def _spoken_text(sample: Sample) -> Call:
+    return {"text": texts(sample.args[0])}, {"seed": SPEECH_SEED}
 
 
 def _labelled_text(sample: Sample) -> Call:
@@ -162,7 +166,7 @@ CALLS: Mapping[str, Callable[[Sample], Call]] = {
     "text-classification": _text,
     "text-generation": _prompt,
     "text-ranking": _query,
-    "text-to-audio": _text,
+    "text-to-audio": _spoken_text,
     "token-classification": _text,
     "translation": _source_text,
     "video-classification": _video,

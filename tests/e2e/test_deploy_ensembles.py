@@ -73,6 +73,7 @@ LIGHT = (
 GENERIC = (
     "document-question-answering.donut",
     "text-generation",
+    "text-to-audio.musicgen",
     "zero-shot-object-detection",
 )
 """One checkpoint for each way to keep the pipeline's own steps; they start slowly, so not all of them."""

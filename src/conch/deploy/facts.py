@@ -41,7 +41,7 @@ def read_facts(checkpoint: Checkpoint, task: Task, *, trust_remote_code: bool = 
     path = checkpoint.path / checkpoint.transformer_directory
     config = transformers().AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     sizes: dict[str, tuple[int, ...]] = {}
-    if hidden_size := getattr(config.get_text_config(), "hidden_size", None):
+    if hidden_size := _hidden_size(config):
         sizes["hidden_size"] = (int(hidden_size),)
     labels = tuple(str(config.id2label[index]) for index in sorted(config.id2label or {}))
     sizes["num_labels"] = (len(labels),) if labels else (-1,)
@@ -62,6 +62,14 @@ def read_facts(checkpoint: Checkpoint, task: Task, *, trust_remote_code: bool = 
     if checkpoint.transformer_directory:
         settings.append(("subfolder", checkpoint.transformer_directory, "where in the checkpoint the transformer lies"))
     return CheckpointFacts(sizes=sizes, labels=labels, settings=tuple(settings), missing_outputs=missing)
+
+
+def _hidden_size(config: Any) -> int | None:
+    """The size of the vectors of the network that reads text, or of the only one; None where there are several."""
+    try:
+        return getattr(config.get_text_config(), "hidden_size", None)
+    except ValueError:  # networks of several text configurations: MusicGen reads texts and writes codes
+        return None
 
 
 def _sentence_transformer(checkpoint: Checkpoint, hidden_size: int | None) -> tuple[list[Setting], int]:

@@ -232,9 +232,13 @@ def _decision(plan: Plan, pipe: Any, index: int) -> Sample:
     return Sample({"request": text_array(json.dumps(request))}, (request,))
 
 
+def _spoken_text(plan: Plan, pipe: Any, index: int) -> Sample:
+    return msgspec.structs.replace(_text(plan, pipe, index), parameters={"seed": 11})
+
+
 _MAKERS: Mapping[str, Callable[[Plan, Any, int], Sample]] = {
     **dict.fromkeys(("text-classification", "token-classification", "feature-extraction", "sentence-embedding"), _text),
-    "text-to-audio": _text,
+    "text-to-audio": _spoken_text,
     "fill-mask": _masked,
     "zero-shot-classification": _labelled_text,
     "text-ranking": _ranking,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ import msgspec
 
 from conch.deploy.split.parts import CannotSplit, DoesNotApply, PythonPart, Split
 from conch.deploy.split.subject import Subject
+
+logger = logging.getLogger(__name__)
 
 Splitter = Callable[[Subject], Split]
 
@@ -45,7 +48,7 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
         "generic:whole_pipeline",
     ),
     "table-question-answering": ("generic:whole_pipeline",),
-    "text-to-audio": ("voice:text_to_audio", "generic:whole_pipeline"),
+    "text-to-audio": ("voice:text_to_audio", "voice:generated", "generic:whole_pipeline"),
     "document-question-answering": (
         "document:document_question_answering",
         "generation:generation",
@@ -101,6 +104,9 @@ def split(subject: Subject) -> Split:
             reasons[str(error)] = None
             if not isinstance(error, DoesNotApply):
                 notes[f"parts that need no transformers are not possible: {error}"] = None
+        except Exception as error:  # a library's step, on a model nobody has tried: approach 1 may serve it yet
+            logger.debug("%s failed", name, exc_info=error)
+            reasons[f"{name} failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"] = None
     raise CannotSplit("; ".join(reasons) or _WHOLE[plan.task.name])
 
 

@@ -103,10 +103,20 @@ def _without_state(backend: Any) -> bytes:
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def _config_of_reader(config: Any) -> Any:
+    """The configuration of the network that reads the tokens."""
+    if not hasattr(config, "get_text_config"):
+        return config
+    try:
+        return config.get_text_config()
+    except ValueError:  # one network reads texts, another writes codes (MusicGen)
+        return config.get_text_config(encoder=True)
+
+
 def _settings(tokenizer: Any, config: Any, tokenization: Tokenization) -> dict[str, Any]:
     """tokenizer_settings.json."""
     longest = int(tokenizer.model_max_length) if tokenizer.model_max_length < _UNLIMITED else None
-    text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    text_config = _config_of_reader(config)
     positions = getattr(text_config, "max_position_embeddings", None)
     limits = [limit for limit in (positions, longest) if limit and limit > 0]
     limited = bool(positions) and not getattr(text_config, "relative_attention", False)

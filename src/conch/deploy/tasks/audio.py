@@ -99,6 +99,7 @@ TEXT_TO_AUDIO = Task(
     ),
     parameters=(
         ParameterSpec("speaker_id", "int", "who speaks (models of several voices that do not generate)"),
+        ParameterSpec("seed", "int", "draw the same sound for the same seed: each text draws from it anew"),
         ParameterSpec("generate_kwargs", "generation", "arguments of `generate`"),
     ),
     max_batch_size=8,

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from hf_encoder import KnownStates
-from hf_generation import Cancelled, seeded, until_gone
+from hf_generation import Cancelled, until_gone
 from hf_media import forward_batches
 from hf_prompts import chat_class
-from hf_serving import Outputs, Row, Settings, answer, load_pipeline, stage_parameters
+from hf_serving import Outputs, Row, Settings, answer, load_pipeline, seeded, stage_parameters
 from hf_writing import TextWriter, Wishes, Written, answer_outputs
 from light_generation import fill_messages, pipeline_parameters
 from light_inputs import all_images, one_text
@@ -62,6 +62,7 @@ class TritonPythonModel:
             "text-generation": self.decode_tokens,
             "automatic-speech-recognition": self.decode_sound,
             "image-text-to-text": self.decode_image_prompt,
+            "text-to-audio": self.decode_text,
         }.get(self.settings.task)
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -85,6 +86,11 @@ class TritonPythonModel:
         real = row["attention_mask"].astype(bool)
         tensors = {name: torch.from_numpy(value[real])[None] for name, value in row.items()}
         return [{**tensors, "prompt_text": ""}]
+
+    def decode_text(self, row: Row) -> list[Any]:
+        """A text without its padding."""
+        real = row["attention_mask"].astype(bool)
+        return [{name: torch.from_numpy(value[real])[None] for name, value in row.items()}]
 
     def decode_image_prompt(self, row: Row) -> list[Any]:
         """A prompt about images without its padding, and the prompt as the pipeline's postprocess returns it."""
@@ -154,6 +160,8 @@ class TritonPythonModel:
             made = iter(self.transcribe(parts, clients, forward, parameters))
         elif self.settings.task == "document-question-answering":
             made = iter(self.read_documents(parts, clients, forward))
+        elif self.settings.task == "text-to-audio":
+            made = iter(self.make_sounds(parts, forward, seed))
         else:
             made = iter(self.generate_each(parts, clients, forward, seed))
         return [self.outputs([next(made) for _ in sample.parts], postprocess) for sample in samples]
@@ -178,6 +186,14 @@ class TritonPythonModel:
             for part, cancelled in zip(parts, clients, strict=True)
         ]
         return [{"sequences": output["sequences"]} for output in made]
+
+    def make_sounds(self, parts: list[Any], forward: dict[str, Any], seed: int | None) -> list[Any]:
+        """What the pipeline's forward makes of each text, one after the other: each draws from the seed anew."""
+        made = []
+        for part in parts:
+            with seeded(seed):
+                made.append(self.pipe.forward(part, **forward))
+        return made
 
     def generate_each(
         self, parts: list[Any], clients: list[Cancelled], forward: dict[str, Any], seed: int | None

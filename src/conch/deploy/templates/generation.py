@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from hf_generation import Cancelled, seeded, until_gone
+from hf_generation import Cancelled, until_gone
 from hf_prompts import encode_prompt, refusals
-from hf_serving import Outputs, Row, Settings, answer, load_pipeline, stage_parameters
+from hf_serving import Outputs, Row, Settings, answer, load_pipeline, seeded, stage_parameters
 from hf_writing import TextWriter, Wishes, answer_outputs
 from light_generation import decode_prompt, media_arguments, pipeline_parameters
 from light_outputs import generated

@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 import triton_python_backend_utils as pb_utils
-from hf_generation import seeded, until_gone
+from hf_generation import until_gone
 from hf_grammar import JsonGrammars
 from hf_likelihoods import Likelihoods
 from hf_prompts import encode_prompt
-from hf_serving import Row, Settings, load_pipeline, stage_parameters
+from hf_serving import Row, Settings, load_pipeline, seeded, stage_parameters
 from hf_streaming import EverOn, Penalties, Writer
 from hf_writing import end_tokens, most
 from light_generation import decode_prompt, pipeline_parameters

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -54,14 +53,3 @@ def generation_groups(lengths: list[int], settings: Settings, *, can_pad: bool, 
     filled = [index for index, length in enumerate(lengths) if length]
     groups = length_groups([lengths[index] for index in filled], 2 * settings.max_padding)
     return [*empty, *([filled[number] for number in group] for group in groups)]
-
-
-@contextlib.contextmanager
-def seeded(seed: int | None) -> Iterator[None]:
-    """Random numbers from this seed while the context lasts; those after it are as if it had not been."""
-    if seed is None:
-        yield
-        return
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        yield

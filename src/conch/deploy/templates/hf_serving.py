@@ -5,9 +5,10 @@ It lies beside model.py and belongs to this model alone: change it as you like.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import light_serving
@@ -15,7 +16,7 @@ import torch
 import transformers
 from light_serving import PARSERS, Infer, Outputs, Row, to_json
 
-__all__ = ["Outputs", "Row", "Settings", "answer", "load_pipeline", "stage_parameters", "to_json"]
+__all__ = ["Outputs", "Row", "Settings", "answer", "load_pipeline", "seeded", "stage_parameters", "to_json"]
 
 
 def parse_generation(value: Any) -> dict[str, Any]:
@@ -49,6 +50,17 @@ def set_threads(wanted: str | None, instances: int) -> None:
     if wanted or "OMP_NUM_THREADS" not in os.environ:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         torch.set_num_threads(int(wanted) if wanted else max(1, cores // instances))
+
+
+@contextlib.contextmanager
+def seeded(seed: int | None) -> Iterator[None]:
+    """Random numbers from this seed while the context lasts; those after it are as if it had not been."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
 
 
 def load_pipeline(settings: Settings, task: str | None = None) -> Any:

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 import transformers
-from hf_generation import Cancelled, generation_groups, seeded, until_gone
-from hf_serving import Settings
+from hf_generation import Cancelled, generation_groups, until_gone
+from hf_serving import Settings, seeded
 from hf_text import pad
 from light_languages import WRITTEN, Languages
 from light_outputs import written

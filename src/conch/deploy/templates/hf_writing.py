@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from hf_generation import Cancelled, ClientsGone, generation_groups, seeded, until_gone
+from hf_generation import Cancelled, ClientsGone, generation_groups, until_gone
 from hf_grammar import JsonGrammars
 from hf_likelihoods import Likelihoods
-from hf_serving import Outputs, Settings
+from hf_serving import Outputs, Settings, seeded
 from hf_text import pad
 from transformers import StoppingCriteria, StoppingCriteriaList, StopStringCriteria
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from hf_serving import Outputs, Row, Settings, answer, load_pipeline, to_json
+from hf_serving import Outputs, Row, Settings, answer, load_pipeline, seeded, to_json
 from light_inputs import image_pair, labelled_image, one_document, one_image, one_text
 from light_outputs import answers, boxes, keypoints
 
@@ -74,9 +74,16 @@ class TritonPythonModel:
             "json": to_json(answers),
         }
 
-    def speak(self, text: str, generate_kwargs: dict[str, Any] | None = None, speaker_id: int | None = None) -> Outputs:
+    def speak(
+        self,
+        text: str,
+        generate_kwargs: dict[str, Any] | None = None,
+        speaker_id: int | None = None,
+        seed: int | None = None,
+    ) -> Outputs:
         forward = {} if speaker_id is None else {"speaker_id": speaker_id}
-        result = self.pipe(text, forward_params=forward, generate_kwargs=generate_kwargs)
+        with seeded(seed):
+            result = self.pipe(text, forward_params=forward, generate_kwargs=generate_kwargs)
         audio = torch.as_tensor(result["audio"]).float()
         mono = audio if audio.dim() < 2 else audio.mean(dim=0)
         return {"audio": mono.flatten(), "sampling_rate": [result["sampling_rate"]]}

@@ -57,3 +57,20 @@ def test_parts_that_import_transformers_are_named(
     plan = SimpleNamespace(max_batch_size=8, task=SimpleNamespace(name="seeing"))
     subject: Any = SimpleNamespace(plan=plan, model=network("Linear"))
     assert [text[: len(note)] for text in split(subject).notes] == [note] * bool(note)
+
+
+def test_a_way_that_fails_is_a_reason_and_the_next_one_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(subject: Any) -> Split:
+        raise KeyError("hidden_size\nand more")
+
+    monkeypatch.setitem(splitters._SPLITTERS, "seeing", ("generic:classification", "generic:whole_pipeline"))
+    monkeypatch.setattr("conch.deploy.split.generic.classification", fail)
+    monkeypatch.setattr("conch.deploy.split.generic.whole_pipeline", fail)
+    plan = SimpleNamespace(max_batch_size=8, task=SimpleNamespace(name="seeing"))
+    subject: Any = SimpleNamespace(plan=plan, model=network("Linear"))
+    with pytest.raises(CannotSplit) as caught:
+        split(subject)
+    each = "KeyError: 'hidden_size\\nand more'"
+    assert str(caught.value) == f"generic:classification failed: {each}; generic:whole_pipeline failed: {each}"
+    monkeypatch.setattr("conch.deploy.split.generic.whole_pipeline", lambda subject: Split(()))
+    assert split(subject) == Split(())

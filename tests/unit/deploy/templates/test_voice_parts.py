@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,15 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conch.deploy.split.parts import CannotSplit
+from conch.deploy.split.light import light_module
+from conch.deploy.split.parts import CannotSplit, DoesNotApply
 from tests.unit.deploy.templates.part import load_part, text_rows
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 voice = pytest.importorskip("conch.deploy.split.voice")
 
 LETTERS = {"<pad>": 0, "<unk>": 1, **{letter: number for number, letter in enumerate("abcdefgţ '-T", 2)}}
-PARAMETERS = "speaker_id:int generate_kwargs:generation"
+PARAMETERS = "speaker_id:int seed:int generate_kwargs:generation"
 TEXTS = ("A bad, bad cab!", "  Tţț don't", "", "<pad>a", "東京", "a\tb")
 
 
@@ -85,12 +87,103 @@ def test_tokenizers_with_steps_of_their_own_are_refused(options: dict[str, Any],
         voice.letters_of(tokenizer_of(tmp_path, **options))
 
 
-def test_other_tokenizers_and_vocoders_are_refused() -> None:
-    with pytest.raises(CannotSplit, match="does not read letter by letter"):
+def test_other_models_and_tokenizers_are_refused() -> None:
+    with pytest.raises(CannotSplit, match="SimpleNamespace does not read letter by letter"):
         voice.letters_of(SimpleNamespace())
-    model = SimpleNamespace(config=SimpleNamespace())
-    for pipe in (SimpleNamespace(vocoder=model, processor=None), SimpleNamespace(vocoder=None, processor=model)):
-        with pytest.raises(CannotSplit, match="needs more around it than letters"):
-            voice.text_to_audio(SimpleNamespace(pipe=pipe, model=model))
+    other = SimpleNamespace(config=SimpleNamespace(model_type="speecht5"))
+    with pytest.raises(DoesNotApply, match="SimpleNamespace does not read letter by letter"):
+        voice.text_to_audio(SimpleNamespace(model=other, pipe=None))
+    several = SimpleNamespace(config=SimpleNamespace(model_type="vits", num_speakers=4))
     with pytest.raises(CannotSplit, match="who speaks is chosen by each request"):
-        voice.text_to_audio(SimpleNamespace(model=SimpleNamespace(config=SimpleNamespace(num_speakers=4))))
+        voice.text_to_audio(SimpleNamespace(model=several, pipe=None))
+
+
+SHARED = {"task": "text-to-audio", "request_parameters": PARAMETERS}
+LETTERS_OUT = {
+    "input_ids": "TYPE_INT64 -1",
+    "attention_mask": "TYPE_INT64 -1",
+    "duration_noise": "TYPE_FP32 2 -1",
+    "seed": "TYPE_INT64 1",
+}
+
+
+def numbering(directory: Path) -> Any:
+    contents = {"letters.json": json.dumps(voice.letters_of(tokenizer_of(directory))).encode()}
+    return load_part(directory, "number_letters.py", {"text": "TYPE_STRING 1"}, LETTERS_OUT, SHARED, contents)
+
+
+def test_a_seed_is_handed_on_with_the_numbers_drawn_of_it(tmp_path: Path) -> None:
+    part, asked = numbering(tmp_path), {"text": text_rows(["a bad cab"], ["a"])}
+    got = part.ask(asked, {"seed": 7})
+    assert got["seed"].tolist() == [[7], [7]]
+    for row in range(2):
+        letters = int(got["attention_mask"][row].sum())
+        torch.manual_seed(7)
+        want = torch.randn(2, letters).numpy()
+        np.testing.assert_allclose(got["duration_noise"][row][:, :letters], want, atol=1e-6)
+    assert part.ask(asked, {"seed": -1})["seed"].tolist() == [[2**32 - 1]] * 2  # as PyTorch has it
+
+
+def test_without_a_seed_every_text_draws_its_own(tmp_path: Path) -> None:
+    part = numbering(tmp_path)
+    seeds = [seed for _ in range(3) for (seed,) in part.ask({"text": text_rows(["a"], ["a"])})["seed"].tolist()]
+    assert len(set(seeds)) == 6
+
+
+@pytest.mark.parametrize("seed", [0, 1, 12345, 2**40 + 7, -3])
+@pytest.mark.parametrize("count", [5, 6, 16, 61, 64])
+def test_normal_numbers_are_those_of_pytorch(seed: int, count: int) -> None:
+    normal = light_module("light_noise").Normal(seed)
+    torch.manual_seed(seed)
+    transposed = torch.zeros(1, 6, 5).transpose(1, 2)
+    for want, got in (
+        (torch.randn(count), normal.draw(count)),
+        (torch.randn_like(transposed).transpose(1, 2).reshape(-1), normal.draw(30, contiguous=False)),
+        (torch.randn(3), normal.draw(3)),
+        (torch.randn(4), normal.draw(4)),
+    ):
+        np.testing.assert_allclose(got, want.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("noise_scale", [0.667, 0.0])
+def test_latents_are_those_that_the_model_draws(
+    checkpoint_of: Callable[[str], Path], noise_scale: float, tmp_path: Path
+) -> None:
+    pipe = transformers.pipeline("text-to-audio", model=str(checkpoint_of("text-to-audio")))
+    model, heard = pipe.model, []
+    model.noise_scale = noise_scale
+    encoded = pipe.tokenizer("hello shell", return_tensors="pt")
+    model.flow.register_forward_pre_hook(lambda module, arguments: heard.append(arguments[0]))
+    with torch.inference_mode():
+        torch.manual_seed(3)
+        model(**encoded)
+        letters = encoded["input_ids"].shape[1]
+        torch.manual_seed(3)
+        read = voice.Reading(model)(encoded["input_ids"], encoded["attention_mask"], torch.randn(1, 2, letters))
+    names = ("log_durations", "prior_means", "prior_log_variances")
+    channels = model.config.flow_size
+    inputs = {"log_durations": "TYPE_FP32 -1", "attention_mask": "TYPE_INT64 -1", "seed": "TYPE_INT64 1"}
+    inputs |= dict.fromkeys(names[1:], f"TYPE_FP32 -1 {channels}")
+    settings = {"noise_scale": repr(noise_scale), "speaking_rate": "1.0", "duration_noise": "true"}
+    part = load_part(tmp_path, "draw_latents.py", inputs, {"latents": f"TYPE_FP32 {channels} -1"}, SHARED | settings)
+    sent = {name: tensor.numpy() for name, tensor in zip(names, read, strict=True)}
+    sent |= {"attention_mask": encoded["attention_mask"].numpy(), "seed": np.array([[3]])}
+    padded = {
+        name: np.pad(array, [(0, 0), (0, 4), *[(0, 0)] * (array.ndim - 2)])
+        for name, array in sent.items()
+        if name != "seed"
+    }
+    for asked in (sent, {**padded, "seed": sent["seed"]}):
+        got = part.ask(asked, {"seed": 3})
+        np.testing.assert_allclose(got["latents"], heard[0].numpy(), atol=1e-5)
+
+
+def test_a_voice_that_has_nothing_to_say_says_one_frame(tmp_path: Path) -> None:
+    inputs = {"log_durations": "TYPE_FP32 -1", "attention_mask": "TYPE_INT64 -1", "seed": "TYPE_INT64 1"}
+    inputs |= dict.fromkeys(("prior_means", "prior_log_variances"), "TYPE_FP32 -1 3")
+    settings = {"noise_scale": "0.0", "speaking_rate": "1.0", "duration_noise": "false"}
+    part = load_part(tmp_path, "draw_latents.py", inputs, {"latents": "TYPE_FP32 3 -1"}, SHARED | settings)
+    prior = np.ones((1, 2, 3), np.float32)
+    sent = {"log_durations": np.full((1, 2), -np.inf, np.float32), "attention_mask": np.ones((1, 2), np.int64)}
+    got = part.ask({**sent, "prior_means": prior, "prior_log_variances": prior, "seed": np.array([[1]])})
+    assert got["latents"].tolist() == [[[0.0]] * 3]
