@@ -97,7 +97,7 @@ class Encoding:
         return first
 
 
-def _ordinary(words: list[str]) -> tuple[list[int], list[str], list[int | None]]:
+def _numbered(words: list[str]) -> tuple[list[int], list[str], list[int | None]]:
     """Words none of which is an added token, with their numbers."""
     return [0] * len(words), words, list(range(len(words)))
 
@@ -198,12 +198,12 @@ class UnigramTokenizer:
         if whole:
             letters = self._letters.encode_batch(texts, is_pretokenized=split, add_special_tokens=False)
             read = [
-                self._read(text, split) if own is None else _ordinary(own)
+                self._read(text, split) if own is None else _numbered(own)
                 for text, own in zip(texts, words, strict=True)
             ]
             return [self._placed(*each) for each in zip(read, letters, strict=True)]
         return [
-            self._plain(*self._read(text, split)[:2]) if own is None else self._joined(own)
+            self._plain(*self._read(text, split)[:2]) if own is None else self._of_words(own)
             for text, own in zip(texts, words, strict=True)
         ]
 
@@ -212,7 +212,7 @@ class UnigramTokenizer:
         words = self._words.encode(text, is_pretokenized=split, add_special_tokens=False)
         return words.ids, words.tokens, words.word_ids
 
-    def _joined(self, words: list[str]) -> Encoding:
+    def _of_words(self, words: list[str]) -> Encoding:
         """The pieces of words."""
         cut = self.pieces.cut
         return Encoding([number for word in words for number in cut(word).ids], [], [])
@@ -264,17 +264,19 @@ class UnigramTokenizer:
 
 
 def _cut(sequences: list[Encoding], truncation: dict[str, Any], room: int) -> list[Encoding]:
-    """The sequences with at most `room` tokens together.
+    """The sequences with at most `room` tokens together; as in the library whole ones if it is less than none.
 
     Raises:
         ValueError: what is to be cut is too short.
     """
     lengths = [len(each) for each in sequences]
     excess = sum(lengths) - room
-    if excess <= 0:
+    if excess <= 0 or room < 0:
         return sequences
     strategy = truncation["strategy"]
-    if strategy == "longest_first" and len(lengths) == 1:
+    if room == 0:
+        lengths = [0] * len(lengths)
+    elif strategy == "longest_first" and len(lengths) == 1:
         lengths = [room]
     elif strategy == "longest_first":
         shorter, longer = sorted(lengths)
