@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -99,7 +100,7 @@ def split(subject: Subject) -> Split:
         splitter: Splitter = getattr(importlib.import_module(f"conch.deploy.split.{module}"), function)
         try:
             found: Split = padded.with_exact_padding(splitter(subject))
-            return msgspec.structs.replace(found, notes=(*found.notes, *notes, *_heavy(found)))
+            return msgspec.structs.replace(found, notes=(*found.notes, *notes, *_heavy(found), *_large(found)))
         except CannotSplit as error:
             reasons[str(error)] = None
             if not isinstance(error, DoesNotApply):
@@ -118,6 +119,20 @@ def _heavy(found: Split) -> tuple[str, ...]:
         return ()
     these = "its process imports" if len(heavy) == 1 else "their processes import"
     return (f"{' and '.join(heavy)}: the pipeline's own steps; {these} torch and transformers (some 400 MB each)",)
+
+
+def _large(found: Split) -> tuple[str, ...]:
+    """What to know of the parts whose vocabulary stays in the tokenizers library, by reason."""
+    parts: dict[str, list[str]] = {}
+    for part in found.parts:
+        if isinstance(part, PythonPart) and "tokenizer_settings.json" in part.contents:
+            reason = json.loads(part.contents["tokenizer_settings.json"]).get("kept_vocabulary", "")
+            parts.setdefault(reason, []).append(part.suffix)
+    parts.pop("", None)
+    return tuple(
+        f"{' and '.join(suffixes)}: the tokenizers library holds the vocabulary (some 2 KB of memory a piece): {reason}"
+        for reason, suffixes in parts.items()
+    )
 
 
 def not_followed(network: Any) -> str:

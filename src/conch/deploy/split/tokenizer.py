@@ -13,6 +13,7 @@ import numpy as np
 
 from conch.deploy.split.light import light_module
 from conch.deploy.split.parts import CannotSplit
+from conch.deploy.split.unigram import VOCABULARY, is_large, unigram_files
 
 #: `PythonPart.settings` and `PythonPart.contents`.
 PartFiles = tuple[tuple[tuple[str, str, str], ...], Mapping[str, bytes]]
@@ -60,10 +61,9 @@ def light_tokenizer(tokenizer: Any, config: Any, tokenization: Tokenization) -> 
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if not getattr(tokenizer, "is_fast", False) or backend is None:
         raise CannotSplit(f"{type(tokenizer).__name__} is written in Python: it has no tokenizer.json")
-    contents = {
-        "tokenizer.json": _without_state(backend),
-        "tokenizer_settings.json": json.dumps(_settings(tokenizer, config, tokenization), indent=1).encode(),
-    }
+    files, kept = _vocabulary_files(backend)
+    written = _settings(tokenizer, config, tokenization) | ({"kept_vocabulary": kept} if kept else {})
+    contents = {**files, "tokenizer_settings.json": json.dumps(written, indent=1).encode()}
     _prove(tokenizer, contents, tokenization)
     settings: list[tuple[str, str, str]] = [("reads", tokenization.reads, "which inputs make a sample, see model.py")]
     if tokenization.truncation:
@@ -96,11 +96,19 @@ def light_decoder(tokenizer: Any, config: Any) -> PartFiles:
     return (), contents
 
 
-def _without_state(backend: Any) -> bytes:
-    """tokenizer.json without the truncation and padding that the last call left behind."""
+def _vocabulary_files(backend: Any) -> tuple[Mapping[str, bytes], str]:
+    """What the library knows, without the truncation and padding that the last call left behind; why it is all in
+    tokenizer.json although the vocabulary is large, or "".
+    """
     content = json.loads(backend.to_str())
     content["truncation"] = content["padding"] = None
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    kept = ""
+    if is_large(content):
+        try:
+            return unigram_files(backend, content), ""
+        except CannotSplit as error:
+            kept = str(error)
+    return {"tokenizer.json": json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()}, kept
 
 
 def _config_of_reader(config: Any) -> Any:
@@ -147,7 +155,8 @@ def _cleans_up(tokenizer: Any) -> bool:
 def light_encoder(contents: Mapping[str, bytes]) -> Any:
     """The light encoder of these files."""
     with tempfile.TemporaryDirectory() as directory:
-        Path(directory, "tokenizer.json").write_bytes(contents["tokenizer.json"])
+        for name in contents.keys() & {"tokenizer.json", *VOCABULARY}:
+            Path(directory, name).write_bytes(contents[name])
         return light_module("light_text").TextEncoder(Path(directory), json.loads(contents["tokenizer_settings.json"]))
 
 

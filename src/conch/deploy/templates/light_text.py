@@ -7,6 +7,9 @@
     truncation_side, padding_side, pad_id, pad_type_id
     mask_id, mask_token, unk_id
     clean_up          true: decoded texts lose the spaces that word pieces put before punctuation
+    kept_vocabulary   why a large vocabulary is in tokenizer.json rather than in the files of `light_pieces`
+
+An encoding is a `tokenizers.Encoding` or `light_unigram.Encoding`.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import tokenizers
+from light_unigram import UnigramTokenizer
 
 Text = str | tuple[str, str] | tuple[list[str], list[str]]
 
@@ -26,11 +30,18 @@ SPACES = [(f" {mark}", mark) for mark in ".?!,"] + [(" ' ", "'")]
 SPACES += [(f" {ending}", ending) for ending in ("n't", "'m", "'s", "'ve", "'re")]
 
 
+def read_tokenizer(directory: Path) -> Any:
+    """The library's tokenizer, or what does the same in less memory where the vocabulary has files of its own."""
+    if Path(directory, "pieces.json").is_file():
+        return UnigramTokenizer(directory)
+    return tokenizers.Tokenizer.from_file(str(Path(directory, "tokenizer.json")))
+
+
 class TextEncoder:
     """Encodes texts and pairs of texts. Not thread-safe: truncation is a state of the library's tokenizer."""
 
     def __init__(self, directory: Path, settings: dict[str, Any]) -> None:
-        self.tokenizer = tokenizers.Tokenizer.from_file(str(Path(directory, "tokenizer.json")))
+        self.tokenizer = read_tokenizer(directory)
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
         self.max_length: int | None = settings["max_length"]
@@ -53,7 +64,7 @@ class TextEncoder:
         offsets: bool = False,
         special: bool = True,
         split: bool = False,
-    ) -> list[tokenizers.Encoding]:
+    ) -> list[Any]:
         """One encoding a text, unpadded.
 
         `truncation` is "longest_first", "only_first", "only_second" or None; it cuts at `max_length` or the tokenizer's
@@ -83,7 +94,7 @@ class TextEncoder:
                 raise ValueError(f"cannot tokenize the text: {error}") from error
         return [self._encode_uncut(text, special, split) for text in plain]
 
-    def _encode_uncut(self, text: Text, special: bool, split: bool) -> tokenizers.Encoding:
+    def _encode_uncut(self, text: Text, special: bool, split: bool) -> Any:
         """Cut as told, or whole where cutting the first text alone cannot make the pair short enough."""
         pair = text if isinstance(text, tuple) else (text,)
         try:
@@ -98,7 +109,7 @@ class TextEncoder:
             finally:
                 self.tokenizer.enable_truncation(**truncation)
 
-    def check_length(self, encodings: Sequence[tokenizers.Encoding]) -> None:
+    def check_length(self, encodings: Sequence[Any]) -> None:
         """Raise ValueError for an encoding longer than the model can take, in words that a client understands."""
         longest = max(map(len, encodings), default=0)
         if self.limit and longest > self.limit:
@@ -111,7 +122,7 @@ class TextEncoder:
             f"parameter truncation=true"
         )
 
-    def tensors(self, encodings: Sequence[tokenizers.Encoding], length: int = 0) -> dict[str, np.ndarray]:
+    def tensors(self, encodings: Sequence[Any], length: int = 0) -> dict[str, np.ndarray]:
         """`input_ids`, `attention_mask`, `token_type_ids` [texts, tokens], padded to the longest or to `length`."""
         values = {
             "input_ids": [encoding.ids for encoding in encodings],
@@ -120,7 +131,7 @@ class TextEncoder:
         }
         return {name: self.pad(name, rows, length) for name, rows in values.items()}
 
-    def positions(self, encodings: Sequence[tokenizers.Encoding]) -> dict[str, np.ndarray]:
+    def positions(self, encodings: Sequence[Any]) -> dict[str, np.ndarray]:
         """Where tokens stood in the text: `starts`, `ends` in characters, and `special_tokens_mask`."""
         values = {
             "starts": [[start for start, _ in encoding.offsets] for encoding in encodings],
