@@ -44,7 +44,7 @@ def pixel_dims(settings: PartFiles) -> tuple[int, int, int]:
     """The dims of `pixel_values`, -1 where they depend on the image."""
     content = json.loads(settings[1]["image_settings.json"])
     size = content["pad"] or content["crop"]
-    if not size and content["resize"] and content["resize"]["mode"] == "exact":
+    if not size and content["resize"] and content["resize"]["mode"] in ("exact", "square"):
         size = [content["resize"]["size"]["height"], content["resize"]["size"]["width"]]
     return (3, int(size[0]), int(size[1])) if size else (3, -1, -1)
 
@@ -93,6 +93,8 @@ def _resizes(processor: Any, size: dict[str, int]) -> Iterator[tuple[_Settings, 
         yield {"mode": "within", "size": size}, {}
     elif "height" in size and "width" in size:
         yield {"mode": "exact", "size": size}, {}
+        if getattr(processor, "do_pad", False):
+            yield {"mode": "square", "size": size}, {"pad": None}
         multiple = getattr(processor, "ensure_multiple_of", None)
         if multiple:
             keep = bool(getattr(processor, "keep_aspect_ratio", False))

@@ -51,7 +51,7 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
         "generation:generation",
         "generic:whole_pipeline",
     ),
-    "zero-shot-object-detection": ("generic:whole_pipeline",),
+    "zero-shot-object-detection": ("text_queries:zero_shot_object_detection", "generic:whole_pipeline"),
     "zero-shot-image-classification": ("dual:zero_shot_image_classification",),
 }
 

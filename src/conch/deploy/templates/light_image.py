@@ -17,6 +17,7 @@ import math
 from typing import Any
 
 import numpy as np
+from light_resize import resize_smooth
 from PIL import Image
 
 Size = tuple[int, int]  # height, width
@@ -41,11 +42,7 @@ class ImageProcessor:
 
     def __call__(self, image: Image.Image) -> dict[str, np.ndarray]:
         """`pixel_values` FP32 [3, height, width] of an RGB image, and `pixel_mask` INT64 [height, width]."""
-        if self.resize:
-            height, width = target_size((image.height, image.width), **self.resize)
-            if (height, width) != (image.height, image.width):
-                image = image.resize((width, height), self.resample)
-        pixels = np.asarray(image)
+        pixels = self.resized(image)
         if self.crop:
             pixels = center_crop(pixels, *self.crop)
         height, width = pixels.shape[:2]
@@ -60,15 +57,26 @@ class ImageProcessor:
             result["pixel_mask"][:height, :width] = 1
         return result
 
+    def resized(self, image: Image.Image) -> np.ndarray:
+        """Pixels [height, width, channels]."""
+        if self.resize:
+            height, width = target_size((image.height, image.width), **self.resize)
+            if self.resize["mode"] == "square":
+                return resize_smooth(np.asarray(image), height, width)
+            if (height, width) != (image.height, image.width):
+                image = image.resize((width, height), self.resample)
+        return np.asarray(image)
+
 
 def target_size(image: Size, mode: str, size: dict[str, Any]) -> Size:
     """Height and width after resizing.
 
-    Modes: "exact" (height, width); "shortest" (shortest_edge); "bounded" (shortest_edge, but no edge longer than
-    longest_edge, rounded down to a multiple); "bounded up" (the same, rounded up); "within" (max_height, max_width);
-    "multiple" (height, width, multiple, keep_ratio); "floor" (rounded down to a multiple).
+    Modes: "exact" (height, width); "square" (the same, of a black square that the image lies on: `light_resize` makes
+    it); "shortest" (shortest_edge); "bounded" (shortest_edge, but no edge longer than longest_edge, rounded down to a
+    multiple); "bounded up" (the same, rounded up); "within" (max_height, max_width); "multiple" (height, width,
+    multiple, keep_ratio); "floor" (rounded down to a multiple).
     """
-    if mode == "exact":
+    if mode in ("exact", "square"):
         return size["height"], size["width"]
     if mode == "shortest":
         return by_shortest(image, size["shortest_edge"])

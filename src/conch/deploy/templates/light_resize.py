@@ -91,3 +91,43 @@ def resize_nearest(values: np.ndarray, height: int, width: int) -> np.ndarray:
 def nearest(given: int, size: int) -> np.ndarray:
     factor = np.float32(given) / np.float32(size)
     return np.minimum((np.arange(size, dtype=np.float32) * factor).astype(np.int64), given - 1)
+
+
+def resize_smooth(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """FP32 [height, width, channels] of an image [rows, columns, channels] on a square, black beyond the image: blurred
+    by a Gaussian if that makes it smaller, then interpolated linearly, as SciPy and scikit-image do."""
+    side = max(image.shape[:2])
+    high = weighed_rows(image, side, height)
+    return np.ascontiguousarray(weighed_rows(high.transpose(1, 0, 2), side, width).transpose(1, 0, 2))
+
+
+def weighed_rows(values: np.ndarray, given: int, size: int) -> np.ndarray:
+    """FP32 [size, ..] of values [rows, ..] followed by 0 up to `given` rows."""
+    neighbours, weights = smooth_weights(given, size)
+    weights = np.where(neighbours < len(values), weights, 0).astype(np.float32)
+    neighbours = np.minimum(neighbours, len(values) - 1)
+    total = np.zeros((size, *values.shape[1:]), np.float32)
+    for which, share in zip(neighbours.T, weights.T, strict=True):
+        if share.any():
+            total += values[which] * share.reshape(-1, *[1] * (values.ndim - 1))
+    return total
+
+
+def smooth_weights(given: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of `given` values each of `size` new ones is made of, and how much they count: [size, neighbours]. Beyond
+    the border they go on as in a mirror that lies on the last value."""
+    factor = given / size
+    deviation = max(0.0, (factor - 1) / 2)
+    radius = int(4 * deviation + 0.5)
+    distance = np.arange(-radius, radius + 1)
+    blur = np.exp(-0.5 * (distance / deviation) ** 2) if radius else np.ones(1)
+    blur /= blur.sum()
+    place = (np.arange(size) + 0.5) * factor - 0.5
+    first = np.floor(place)
+    rest = (place - first)[:, None]
+    neighbours = first.astype(np.int64)[:, None] + np.arange(-radius, radius + 2)
+    period = max(1, 2 * (given - 1))
+    neighbours = np.abs(neighbours) % period
+    return np.minimum(neighbours, period - neighbours), np.pad((1 - rest) * blur, ((0, 0), (0, 1))) + np.pad(
+        rest * blur, ((0, 0), (1, 0))
+    )
