@@ -91,6 +91,13 @@ def _sees_things(model: Any) -> None:
         model.class_predictor.bias[-1] = -20.0
 
 
+def _sees_things_without_masks(model: Any) -> None:
+    """The same of EoMT, whose attention is masked only at the beginning of its training."""
+    _sees_things(model)
+    with torch.no_grad():
+        model.attn_mask_probs.zero_()
+
+
 _QUERIES: dict[str, Any] = {
     "d_model": 32,
     "encoder_layers": 1,
@@ -215,6 +222,21 @@ RECIPES: Mapping[str, Write] = {
         num_attention_heads=4,
         dim_feedforward=64,
         num_queries=8,
+        **_PLACES,
+    ),
+    "image-segmentation.eomt": looks(
+        "EomtForUniversalSegmentation",
+        pictures("EomtImageProcessorPil", "eomt", size={"shortest_edge": 32, "longest_edge": 32}, do_pad=True),
+        tune=_sees_things_without_masks,
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        image_size=32,
+        patch_size=8,
+        num_blocks=1,
+        num_upscale_blocks=1,
+        num_queries=8,
+        num_register_tokens=1,
         **_PLACES,
     ),
     "object-detection.rt-detr": looks(

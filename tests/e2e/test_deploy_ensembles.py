@@ -52,6 +52,8 @@ LIGHT = (
     "image-feature-extraction",
     "image-segmentation",
     "image-segmentation.detr",
+    "image-segmentation.eomt",
+    "image-segmentation.mask2former",
     "object-detection",
     "object-detection.detr",
     "sentence-similarity",

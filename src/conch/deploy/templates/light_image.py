@@ -7,7 +7,7 @@
     crop      [height, width] cut from the middle; a smaller image gets a black frame
     scale, offset, mean, std    (pixel * scale + offset - mean) / std, mean and std by channel
     flip      true: blue, green, red
-    pad       [height, width]; 0 is put below and on the right
+    pad       [height, width]; 0 is put below and on the right, or what becomes of black if `black` is true
     mask      true: `pixel_mask` says which pixels are not padding
 """
 
@@ -32,6 +32,7 @@ class ImageProcessor:
         self.crop: Size | None = settings["crop"]
         self.pad: Size | None = settings["pad"]
         self.mask: bool = settings["mask"]
+        self.black: bool = settings.get("black", False)
         order = [2, 1, 0] if settings["flip"] else [0, 1, 2]
         std = np.broadcast_to(np.asarray(settings["std"], np.float64), 3)
         mean = np.broadcast_to(np.asarray(settings["mean"], np.float64), 3)
@@ -47,6 +48,8 @@ class ImageProcessor:
             pixels = center_crop(pixels, *self.crop)
         height, width = pixels.shape[:2]
         values = np.zeros((3, *(self.pad or (height, width))), np.float32)
+        if self.black:
+            values += self.shift[:, None, None]
         for channel, source in enumerate(self.order):
             target = values[channel, :height, :width]
             np.multiply(pixels[:, :, source], self.factor[channel], out=target, casting="unsafe")
