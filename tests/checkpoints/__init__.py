@@ -168,7 +168,7 @@ _FURTHER = (
         samples.images,
         "rt-detr d-fine conditional-detr deformable-detr table-transformer",
     ),
-    *_families("depth-estimation", "cameras", samples.images, "depth-anything glpn"),
+    *_families("depth-estimation", "cameras", samples.images, "depth-anything glpn zoedepth"),
     *_families("audio-classification", "listeners", samples.sounds, "hubert wavlm whisper"),
     *_families("automatic-speech-recognition", "listeners", samples.sounds, "hubert unispeech"),
     *_families("zero-shot-image-classification", "listeners", samples.labelled_images, "siglip2 align chinese-clip"),
@@ -240,10 +240,9 @@ def reference(task: str, directory: Path) -> list[Any]:
 
         make: Callable[..., Any] = transformers.pipeline
         pipe = make(checkpoint.task, model=str(directory), device="cpu", **checkpoint.pipeline_kwargs)
-        if checkpoint.task == "mask-generation":
-            from conch.deploy.reference import complete_masks
+        from conch.deploy.reference import complete
 
-            complete_masks(pipe)
+        complete(pipe)
         return [pipe(*sample.args, **sample.kwargs) for sample in checkpoint.samples()]
     if checkpoint.library == "text-to-text":
         from .writers import reference as write_anew

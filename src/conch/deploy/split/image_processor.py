@@ -19,6 +19,8 @@ _PROBES = ((64, 48), (640, 480), (333, 500), (96, 96), (37, 301), (301, 41), (70
 _TOLERANCE = 1e-3
 #: An image longer than that many times its other side may be more than a processor can do.
 _NARROW = 4
+#: How many times the square root of half a side ZoeDepth puts around an image.
+_BORDER = 3
 
 _Settings = dict[str, Any]
 
@@ -100,8 +102,10 @@ def _resizes(processor: Any, size: dict[str, int]) -> Iterator[tuple[_Settings, 
             yield {"mode": "square", "size": size}, {"pad": None}
         multiple = getattr(processor, "ensure_multiple_of", None)
         if multiple:
-            keep = bool(getattr(processor, "keep_aspect_ratio", False))
-            yield {"mode": "multiple", "size": {**size, "multiple": int(multiple), "keep_ratio": keep}}, {}
+            exact = {**size, "multiple": multiple, "keep_ratio": bool(getattr(processor, "keep_aspect_ratio", False))}
+            yield {"mode": "multiple", "size": exact}, {}
+            border = _BORDER if getattr(processor, "do_pad", False) else 0
+            yield {"mode": "multiple", "size": exact}, {"border": border, "pad": None}
         if (share := getattr(processor, "crop_pct", None)) and size["height"] == size["width"]:
             yield {"mode": "shortest", "size": {"shortest_edge": int(size["height"] / share)}}, {}
     if divisor := getattr(processor, "size_divisor", None):

@@ -69,6 +69,8 @@ _WHOLE: Mapping[str, str] = {
 _NOT_FOLLOWED: Mapping[str, str] = {
     "SuperGlueForKeypointMatching": "its keypoint detector takes images one by one and finds another number of points "
     "in each: sizes in an exported network follow from those of its inputs",
+    "LightGlueForKeypointMatching": "its keypoint detector finds another number of points in each image, and how many "
+    "layers it runs depends on how sure it is: an exported network has one way",
     "FunnelAttentionStructure": "how often it pools depends on the length of each text: an exported network takes the "
     "way of the text it was exported with",
 }

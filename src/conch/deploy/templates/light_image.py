@@ -4,6 +4,7 @@
 
     resize    {"mode": ..., "size": {...}}, the modes of `target_size`
     resample  Pillow's number of the filter
+    border    how wide a border is put around the image; `light_resize` resizes both then. Left out otherwise
     crop      [height, width] cut from the middle; a smaller image gets a black frame
     scale, offset, mean, std    (pixel * scale + offset - mean) / std, mean and std by channel
     flip      true: blue, green, red
@@ -17,7 +18,7 @@ import math
 from typing import Any
 
 import numpy as np
-from light_resize import resize_smooth
+from light_resize import framed, resize_corners, resize_smooth
 from PIL import Image
 
 Size = tuple[int, int]  # height, width
@@ -32,6 +33,7 @@ class ImageProcessor:
         self.crop: Size | None = settings["crop"]
         self.pad: Size | None = settings["pad"]
         self.mask: bool = settings["mask"]
+        self.border: int | None = settings.get("border")
         self.black: bool = settings.get("black", False)
         order = [2, 1, 0] if settings["flip"] else [0, 1, 2]
         std = np.broadcast_to(np.asarray(settings["std"], np.float64), 3)
@@ -62,6 +64,9 @@ class ImageProcessor:
 
     def resized(self, image: Image.Image) -> np.ndarray:
         """Pixels [height, width, channels]."""
+        if self.border is not None:
+            pixels = framed(np.asarray(image), self.border)
+            return resize_corners(pixels, *target_size(pixels.shape[:2], **self.resize))
         if self.resize:
             height, width = target_size((image.height, image.width), **self.resize)
             if self.resize["mode"] == "square":
@@ -120,13 +125,13 @@ def by_bounds(image: Size, shortest: int, longest: int) -> Size:
     return shortest, int(exact * width / height)
 
 
-def by_multiple(image: Size, height: int, width: int, multiple: int, keep_ratio: bool) -> Size:
+def by_multiple(image: Size, height: int, width: int, multiple: float, keep_ratio: bool) -> Size:
     """To about height and width, as multiples; `keep_ratio` scales both edges alike, as little as possible."""
     scales = [height / image[0], width / image[1]]
     if keep_ratio:
         scales = [min(scales, key=lambda scale: abs(1 - scale))] * 2
     sizes = [scale * edge for scale, edge in zip(scales, image, strict=True)]
-    return round(sizes[0] / multiple) * multiple, round(sizes[1] / multiple) * multiple
+    return int(round(sizes[0] / multiple) * multiple), int(round(sizes[1] / multiple) * multiple)
 
 
 def center_crop(pixels: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -49,6 +49,8 @@ PROCESSORS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("MaskFormerImageProcessorPil", {"size": {"shortest_edge": 90, "longest_edge": 160}}),
     ("Mask2FormerImageProcessorPil", {"size": {"height": 96, "width": 96}}),
     ("EomtImageProcessorPil", {"do_pad": True, "size": {"shortest_edge": 120, "longest_edge": 120}}),
+    ("ZoeDepthImageProcessorPil", {"size": {"height": 64, "width": 96}, "ensure_multiple_of": 32}),
+    ("ZoeDepthImageProcessorPil", {"size": {"height": 64, "width": 96}, "keep_aspect_ratio": False, "do_pad": False}),
     ("OwlViTImageProcessorPil", {"size": {"height": 96, "width": 80}}),
     ("Owlv2ImageProcessorPil", {"size": {"height": 96, "width": 96}}),
     ("Owlv2ImageProcessorPil", {"size": {"height": 300, "width": 60}}),
@@ -169,7 +171,7 @@ def test_part_whose_neighbour_reads_the_parameters_refuses_none(tmp_path: Path) 
         ("LlavaNextImageProcessorPil", {}, "makes image_sizes, which only transformers can make"),
         ("DonutImageProcessorPil", {"size": {"height": 96, "width": 64}}, "makes pixel_values that differ by"),
         ("ViltImageProcessorPil", {}, "light code"),
-        ("ZoeDepthImageProcessorPil", {}, "resizes in a way of its own"),
+        ("ZoeDepthImageProcessorPil", {"resample": 3}, "makes pixel_values that differ by"),
     ],
 )
 def test_processor_with_steps_of_its_own_is_refused_with_the_reason(
