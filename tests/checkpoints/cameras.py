@@ -324,6 +324,7 @@ RECIPES: Mapping[str, Write] = {
     "depth-estimation.zoedepth": looks(
         "ZoeDepthForDepthEstimation",
         pictures("ZoeDepthImageProcessorPil", "zoedepth", size={"height": 32, "width": 48}, ensure_multiple_of=16),
+        gain=1.5,
         **{**_EYES, "backbone_config": BeitConfig(**_BEIT_STAGES)},
         neck_hidden_sizes=[8, 8, 16, 16],
         fusion_hidden_size=16,

@@ -43,6 +43,7 @@ LIGHT = (
     "audio-classification.ast",
     "automatic-speech-recognition",
     "depth-estimation",
+    "depth-estimation.zoedepth",
     "document-question-answering",
     "feature-extraction",
     "fill-mask",
