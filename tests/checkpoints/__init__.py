@@ -161,14 +161,14 @@ _FURTHER = (
         "deit beit swin swinv2 resnet regnet mobilenet-v2 dinov2 convnextv2 vit-msn pvt-v2 siglip",
     ),
     *_families("image-feature-extraction", "cameras", samples.images, "swin beit"),
-    *_families("image-segmentation", "cameras", samples.images, "beit mobilevit upernet maskformer mask2former"),
+    *_families("image-segmentation", "cameras", samples.images, "beit mobilevit upernet maskformer mask2former eomt"),
     *_families(
         "object-detection",
         "cameras",
         samples.images,
         "rt-detr d-fine conditional-detr deformable-detr table-transformer",
     ),
-    *_families("depth-estimation", "cameras", samples.images, "depth-anything glpn"),
+    *_families("depth-estimation", "cameras", samples.images, "depth-anything glpn zoedepth"),
     *_families("audio-classification", "listeners", samples.sounds, "hubert wavlm whisper"),
     *_families("automatic-speech-recognition", "listeners", samples.sounds, "hubert unispeech"),
     *_families("zero-shot-image-classification", "listeners", samples.labelled_images, "siglip2 align chinese-clip"),
@@ -249,10 +249,9 @@ def reference(task: str, directory: Path) -> list[Any]:
 
         make: Callable[..., Any] = transformers.pipeline
         pipe = make(checkpoint.task, model=str(directory), device="cpu", **checkpoint.pipeline_kwargs)
-        if checkpoint.task == "mask-generation":
-            from conch.deploy.reference import complete_masks
+        from conch.deploy.reference import complete
 
-            complete_masks(pipe)
+        complete(pipe)
         if checkpoint.task == "text-to-audio":
             return [_drawn(pipe, sample) for sample in checkpoint.samples()]
         return [pipe(*sample.args, **sample.kwargs) for sample in checkpoint.samples()]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import DetrConfig, Dinov2Config, ResNetConfig, RTDetrResNetConfig
+from transformers import BeitConfig, DetrConfig, Dinov2Config, ResNetConfig, RTDetrResNetConfig
 
 from .recipes import SIZES, SQUARE, Tune, Write, looks, pictures
 from .text import labels
@@ -31,6 +31,13 @@ _SWIN: dict[str, Any] = {
     "window_size": 4,
 }
 _BEIT: dict[str, Any] = {**_PATCHES, "use_relative_position_bias": True, "use_absolute_position_embeddings": False}
+
+_BEIT_STAGES: dict[str, Any] = {
+    **_BEIT,
+    "num_hidden_layers": 4,
+    "out_features": ["stage1", "stage2", "stage3", "stage4"],
+    "reshape_hidden_states": False,
+}
 
 _MOBILE: dict[str, Any] = {
     "image_size": 32,
@@ -89,6 +96,13 @@ def _sees_things(model: Any) -> None:
     with torch.no_grad():
         model.class_predictor.weight.mul_(8.0)
         model.class_predictor.bias[-1] = -20.0
+
+
+def _sees_things_without_masks(model: Any) -> None:
+    """The same of EoMT, whose attention is masked only at the beginning of its training."""
+    _sees_things(model)
+    with torch.no_grad():
+        model.attn_mask_probs.zero_()
 
 
 _QUERIES: dict[str, Any] = {
@@ -217,6 +231,21 @@ RECIPES: Mapping[str, Write] = {
         num_queries=8,
         **_PLACES,
     ),
+    "image-segmentation.eomt": looks(
+        "EomtForUniversalSegmentation",
+        pictures("EomtImageProcessorPil", "eomt", size={"shortest_edge": 32, "longest_edge": 32}, do_pad=True),
+        tune=_sees_things_without_masks,
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        image_size=32,
+        patch_size=8,
+        num_blocks=1,
+        num_upscale_blocks=1,
+        num_queries=8,
+        num_register_tokens=1,
+        **_PLACES,
+    ),
     "object-detection.rt-detr": looks(
         "RTDetrForObjectDetection",
         _rt_detr,
@@ -291,6 +320,19 @@ RECIPES: Mapping[str, Write] = {
         sr_ratios=[8, 4, 2, 1],
         mlp_ratios=[2, 2, 2, 2],
         decoder_hidden_size=16,
+    ),
+    "depth-estimation.zoedepth": looks(
+        "ZoeDepthForDepthEstimation",
+        pictures("ZoeDepthImageProcessorPil", "zoedepth", size={"height": 32, "width": 48}, ensure_multiple_of=16),
+        gain=1.5,
+        **{**_EYES, "backbone_config": BeitConfig(**_BEIT_STAGES)},
+        neck_hidden_sizes=[8, 8, 16, 16],
+        fusion_hidden_size=16,
+        bottleneck_features=16,
+        num_relative_features=8,
+        num_attractors=[4, 2, 2, 1],
+        bin_embedding_dim=8,
+        bin_configurations=[{"n_bins": 8, "min_depth": 0.001, "max_depth": 10.0, "name": "indoors"}],
     ),
     "video-classification.timesformer": looks(
         "TimesformerForVideoClassification", _video, **_PATCHES, num_frames=4, **_SPORTS

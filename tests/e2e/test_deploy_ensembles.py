@@ -28,6 +28,7 @@ from conch.deploy import run
 from conch.deploy.export import CannotExport, Exported, ExportOptions, Rejection
 from conch.deploy.family import Family
 from conch.deploy.run import Order, Written, build, check, make, write
+from conch.deploy.split import splitters
 from conch.deploy.split.network import Network
 from conch.deploy.verify import Verification, table
 from conch.errors import ConchError
@@ -42,6 +43,7 @@ LIGHT = (
     "audio-classification.ast",
     "automatic-speech-recognition",
     "depth-estimation",
+    "depth-estimation.zoedepth",
     "document-question-answering",
     "feature-extraction",
     "fill-mask",
@@ -51,6 +53,8 @@ LIGHT = (
     "image-feature-extraction",
     "image-segmentation",
     "image-segmentation.detr",
+    "image-segmentation.eomt",
+    "image-segmentation.mask2former",
     "object-detection",
     "object-detection.detr",
     "sentence-similarity",
@@ -67,6 +71,8 @@ LIGHT = (
     "zero-shot-classification.bert",
     "zero-shot-image-classification",
     "zero-shot-image-classification.siglip",
+    "zero-shot-object-detection",
+    "zero-shot-object-detection.owlv2",
 )
 """Checkpoints whose preprocess and postprocess need no transformers."""
 
@@ -74,7 +80,6 @@ GENERIC = (
     "document-question-answering.donut",
     "text-generation",
     "text-to-audio.musicgen",
-    "zero-shot-object-detection",
 )
 """One checkpoint for each way to keep the pipeline's own steps; they start slowly, so not all of them."""
 
@@ -145,6 +150,15 @@ def test_what_follows_the_network_runs_in_python_if_its_export_is_wrong(
     monkeypatch.setattr(run, "export_best", refuse_probs)
     written = deploy_and_compare("image-classification", tmp_path)
     assert outputs_of_core(written) == ["logits"]
+
+
+def test_pipeline_that_asks_its_network_about_each_label_keeps_its_own_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Grounding DINO does, which reads the text with the image."""
+    monkeypatch.setitem(splitters._SPLITTERS, "zero-shot-object-detection", ("generic:whole_pipeline",))
+    written = deploy_and_compare("zero-shot-object-detection", tmp_path)
+    assert written.models[1:] == [f"{written.plan.name}_{part}" for part in ("preprocess", "core", "postprocess")]
 
 
 def test_encoder_of_a_model_that_generates_runs_on_an_engine(tmp_path: Path) -> None:

@@ -107,12 +107,12 @@ def first_rows(outputs: dict[str, Any] | TritonError, model: InProcessModel) -> 
 def differences(name: str, expected: Any, outputs: dict[str, Any]) -> list[str]:
     """Where the tensors of one sample are not what the library answered."""
     found = []
-    if "json" in outputs and checkpoints.TASKS[name].library == "transformers":
+    if "json" in outputs and checkpoints.ARCHITECTURES[name].library == "transformers":
         found += mismatches(expected, wire.from_json(outputs["json"].reshape(-1)[0].decode(), expected), path="json")
     if "probs" in outputs and isinstance(expected, list):
         best = np.sort(outputs["probs"])[::-1][: len(expected)]
         found += mismatches(np.array([item["score"] for item in expected]), best, path="probs")
-    for output, make in wire.OUTPUTS[checkpoints.TASKS[name].task].items():
+    for output, make in wire.OUTPUTS[checkpoints.ARCHITECTURES[name].task].items():
         wanted, got = make(expected), wire.readable(outputs[output])
         wanted = np.asarray(wanted) if isinstance(got, np.ndarray) and isinstance(wanted, list) else wanted
         found += mismatches(wanted, got, path=output)

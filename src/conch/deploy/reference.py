@@ -15,6 +15,7 @@ import numpy as np
 from conch.deploy.extras import require, transformers
 from conch.deploy.plan import Plan
 from conch.deploy.samples import Sample
+from conch.deploy.split.light import light_module
 from conch.deploy.text_to_text import NAMES, TextToText, writing_of
 from conch.errors import ConchError, InvalidArgumentError
 
@@ -57,8 +58,7 @@ class Reference:
             self.pipe = pipelines.pipeline(
                 plan.task.pipeline, model=str(checkpoint), dtype=plan.choices.dtype, **options
             )
-        if plan.task.name == "mask-generation":
-            complete_masks(self.pipe)
+        complete(self.pipe)
 
     @property
     def dtype(self) -> str:
@@ -182,10 +182,14 @@ def _masks(pipe: Any, sample: Sample) -> Expected:
     return {"masks": masks, "scores": np.asarray(result["scores"])}
 
 
-def complete_masks(pipe: Any) -> None:
-    """Give a pipeline of mask-generation its last step where transformers lacks torchvision, which it takes it from."""
-    if not require("transformers.utils").is_torchvision_available():
+def complete(pipe: Any) -> None:
+    """Give a pipeline the last step that transformers takes from torchvision alone, where that is missing."""
+    if require("transformers.utils").is_torchvision_available():
+        return
+    if pipe.task == "mask-generation":
         pipe.image_processor.post_process_for_mask_generation = best_masks
+    elif pipe.task in ("image-segmentation", "depth-estimation"):
+        light_module("hf_resize").complete_processor(pipe.image_processor)
 
 
 def best_masks(lengths: list[Any], scores: Any, boxes: Any, threshold: float) -> tuple[Any, ...]:

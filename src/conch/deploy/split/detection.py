@@ -22,6 +22,8 @@ _WAYS: tuple[dict[str, Any], ...] = (
     {"scores": "sigmoid", "top": "queries"},
     {"scores": "sigmoid", "top": 100},
     {"scores": "sigmoid", "top": 300},
+    {"scores": "sigmoid", "top": None},
+    {"scores": "sigmoid", "top": None, "square": True},
 )
 #: Queries and classes of the tensors that prove the settings: fewer and more pairs than any processor looks at.
 _PROBES = ((5, 3), (60, 4), (130, 7), (340, 2))

@@ -24,14 +24,14 @@ from conch.tensor import DataType
 
 #: The medium and the texts are prepared side by side: the texts' part alone refuses parameters that are wrong, for a
 #: Triton may die of an ensemble of which two steps fail at once.
-_PARAMETERS_ELSEWHERE = (("reads_parameters", "false", "the part that prepares the texts reads them"),)
+PARAMETERS_ELSEWHERE = (("reads_parameters", "false", "the part that prepares the texts reads them"),)
 #: SigLIP was trained on texts padded to 64 tokens.
 _SIGLIP_TOKENS = 64
 
 
 def zero_shot_image_classification(subject: Subject) -> Split:
     inputs, samples = pixel_inputs(subject.pipe.image_processor, _method(subject.model, "get_image_features"))
-    preprocess = image_part(subject, inputs, suffix="image_preprocess", settings=_PARAMETERS_ELSEWHERE)
+    preprocess = image_part(subject, inputs, suffix="image_preprocess", settings=PARAMETERS_ELSEWHERE)
     tower = _tower(subject, "get_image_features", [spec.name for spec in inputs])
     network = network_of(tower, inputs, ["image_embeds"], samples)
     encoder = core_part(network, "image_encoder", "images to vectors")
@@ -40,7 +40,7 @@ def zero_shot_image_classification(subject: Subject) -> Split:
 
 def zero_shot_audio_classification(subject: Subject) -> Split:
     inputs, samples = sound_inputs(subject.pipe.feature_extractor, _method(subject.model, "get_audio_features"))
-    preprocess = sound_part(subject, inputs, suffix="audio_preprocess", settings=_PARAMETERS_ELSEWHERE)
+    preprocess = sound_part(subject, inputs, suffix="audio_preprocess", settings=PARAMETERS_ELSEWHERE)
     tower = _tower(subject, "get_audio_features", [spec.name for spec in inputs])
     network = network_of(tower, inputs, ["audio_embeds"], samples)
     encoder = core_part(network, "audio_encoder", "sounds to vectors")

@@ -202,6 +202,29 @@ class Parts(nn.Module):
         return tuple(output.reshape(batch, parts, *output.shape[1:]) for output in outputs)
 
 
+class TextQueries(nn.Module):
+    """A detector that looks for texts: images [batch, ..], tokens [batch, texts, sequence] -> logits [batch, places,
+    texts], boxes [batch, places, 4].
+
+    Texts without a token (padding) repeat the first one, and get the logit 0.
+
+    Args:
+        network: takes the images once and the texts of all of them one below the other.
+        mask: number of the attention mask among the token tensors.
+    """
+
+    def __init__(self, network: nn.Module, mask: int) -> None:
+        super().__init__()
+        self.network = network
+        self.mask = mask
+
+    def forward(self, pixels: torch.Tensor, *tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        real = tokens[self.mask].sum(dim=-1, keepdim=True) > 0
+        rows = (torch.where(real, each, each[:1, :1]).flatten(0, 1) for each in tokens)
+        output = self.network(pixels, *rows)
+        return torch.where(real.transpose(1, 2), output.logits.float(), 0.0), output.pred_boxes.float()
+
+
 class Ranker(nn.Module):
     """A cross-encoder on [rows, sequence] -> scores [rows]."""
 

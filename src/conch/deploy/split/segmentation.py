@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,6 +29,7 @@ _POSTPROCESSES = {
 _GRID = [384, 384]
 #: Height and width of what a network says, and of the images it is brought to: larger, smaller.
 _PROBES = (((24, 32), (60, 90)), ((90, 70), (75, 64)))
+_LIMIT_NAMES = ("threshold", "mask_threshold", "overlap_mask_area_threshold")
 _LIMITS = ((0.0, 0.5, 0.0), (0.8, 0.3, 0.5))
 #: Queries that are tried; each costs its masks.
 _MOST_QUERIES = 12
@@ -69,14 +71,16 @@ def segmentation_settings(
         raise CannotSplit(f"{name} has no {', '.join(absent)}")
     if not masks and any(hasattr(processor, _POSTPROCESSES[each]) for each in ("panoptic", "instance")):
         raise CannotSplit(f"{name} reads masks of queries, which the network does not make")
-    probes = list(_probes(shapes, masks))
+    probes = list(_probes(shapes, masks, _subtasks(processor) if masks else ["semantic"]))
     reasons: dict[int, str] = {}
-    for settings in _ways(classes, masks):
+    for settings in _ways(processor, classes, masks):
         found = ((number, _difference(processor, settings, *probe)) for number, probe in enumerate(probes))
         number, reason = next((each for each in found if each[1]), (len(probes), ""))
         if not reason:
             return settings
         reasons[number] = reason
+    if not reasons:
+        raise CannotSplit(f"{name} cuts images into parts")
     raise CannotSplit(f"{name} makes other segments than light code: {reasons[max(reasons)]}")  # the nearest miss
 
 
@@ -84,15 +88,30 @@ def _needed(masks: str | None) -> list[str]:
     return list(_POSTPROCESSES.values()) if masks else [_POSTPROCESSES["semantic"]]
 
 
-def _ways(classes: str, masks: str | None) -> Iterator[dict[str, Any]]:
+def _subtasks(processor: Any) -> list[str]:
+    """Those that the pipeline can ask the processor for: EoMT's instances do not take all its limits."""
+    found = []
+    for subtask, method in _POSTPROCESSES.items():
+        taken = inspect.signature(getattr(processor, method)).parameters
+        if subtask == "semantic" or taken.keys() >= set(_LIMIT_NAMES):
+            found.append(subtask)
+    return found
+
+
+def _ways(processor: Any, classes: str, masks: str | None) -> Iterator[dict[str, Any]]:
     """Settings of `light_segmentation`, the plainest first."""
+    if masks and "instance" not in _subtasks(processor):
+        edges = [dict(processor.size).get(name) for name in ("shortest_edge", "longest_edge")]
+        if all(edges):
+            yield {"classes": classes, "masks": masks, "grid": edges, "instances": None, "inside": edges}
+        return
     for grid in (None, _GRID) if masks else (None,):
         for instances in ("segments", "pairs") if masks else ("segments",):
             yield {"classes": classes, "masks": masks, "grid": grid, "instances": instances}
 
 
 def _probes(
-    shapes: Mapping[str, tuple[int, ...]], masks: str | None
+    shapes: Mapping[str, tuple[int, ...]], masks: str | None, subtasks: Sequence[str]
 ) -> Iterator[tuple[dict[str, np.ndarray], tuple[int, int], str, tuple[float, float, float]]]:
     """What a network might say of an image, the image's size, a subtask, and limits."""
     random = np.random.default_rng(0)
@@ -104,7 +123,7 @@ def _probes(
         for each in said.values():
             if each.ndim == 2:  # most queries are sure of what they found, some of nothing
                 each[np.arange(len(each)), random.integers(0, each.shape[1], len(each))] += 9
-        for subtask in _POSTPROCESSES if masks else ("semantic",):
+        for subtask in subtasks:
             for limits in _LIMITS[:1] if subtask == "semantic" else _LIMITS:
                 yield said, size, subtask, limits
 
@@ -141,9 +160,9 @@ def _segments(
 ) -> list[tuple[int, float | None, np.ndarray]]:
     """Class, score and mask of each segment that the processor makes, as the pipeline asks it to."""
     output = SimpleNamespace(**{name: torch.from_numpy(array.copy())[None] for name, array in said.items()})
+    output.patch_offsets = []
     postprocess = getattr(processor, _POSTPROCESSES[subtask])
-    names = ("threshold", "mask_threshold", "overlap_mask_area_threshold")
-    more = {} if subtask == "semantic" else dict(zip(names, limits, strict=True))
+    more = {} if subtask == "semantic" else dict(zip(_LIMIT_NAMES, limits, strict=True))
     try:
         (made,) = postprocess(output, target_sizes=[size], **more)
     except Exception as error:

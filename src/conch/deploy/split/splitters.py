@@ -55,7 +55,7 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
         "generation:generation",
         "generic:whole_pipeline",
     ),
-    "zero-shot-object-detection": ("generic:whole_pipeline",),
+    "zero-shot-object-detection": ("text_queries:zero_shot_object_detection", "generic:whole_pipeline"),
     "zero-shot-image-classification": ("dual:zero_shot_image_classification",),
 }
 
@@ -73,6 +73,8 @@ _WHOLE: Mapping[str, str] = {
 _NOT_FOLLOWED: Mapping[str, str] = {
     "SuperGlueForKeypointMatching": "its keypoint detector takes images one by one and finds another number of points "
     "in each: sizes in an exported network follow from those of its inputs",
+    "LightGlueForKeypointMatching": "its keypoint detector finds another number of points in each image, and how many "
+    "layers it runs depends on how sure it is: an exported network has one way",
     "FunnelAttentionStructure": "how often it pools depends on the length of each text: an exported network takes the "
     "way of the text it was exported with",
 }

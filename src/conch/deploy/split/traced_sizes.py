@@ -1,7 +1,8 @@
 """Sizes that a network makes tensors of, kept variable while it is traced.
 
 Deformable attention writes the sizes of its feature maps into a tensor, with `torch.as_tensor` or `torch.tensor` of a
-list: a trace would hold the sizes of the image it was made with.
+list: a trace would hold the sizes of the image it was made with. ZoeDepth splits what it stacked by the size of the
+batch: a trace would hold that.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class TracedSizes(nn.Module):
     def forward(self, *tensors: torch.Tensor) -> Any:
         if not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             return self.network(*tensors)
-        with _followed("tensor"), _followed("as_tensor"):
+        with _followed("tensor"), _followed("as_tensor"), _split_by_sizes():
             return self.network(*tensors)
 
 
@@ -43,6 +44,24 @@ def _followed(name: str) -> Iterator[None]:
         yield
     finally:
         setattr(torch, name, original)
+
+
+@contextlib.contextmanager
+def _split_by_sizes() -> Iterator[None]:
+    """`tensor.split(size)` along the first axis into equal parts, where the size is a tensor, follows it."""
+    original: Any = torch.Tensor.split
+
+    def split(whole: torch.Tensor, size: Any, dim: int = 0) -> Any:
+        if not isinstance(size, torch.Tensor) or dim or int(whole.shape[0]) % int(size):
+            return original(whole, size, dim)
+        count = int(whole.shape[0]) // int(size)
+        return whole.reshape(count, size, *whole.shape[1:]).unbind(0)  # type: ignore[call-overload]
+
+    torch.Tensor.split = split  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.Tensor.split = original  # type: ignore[method-assign]
 
 
 def _holds_tensors(data: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from conch.deploy.tasks.spec import FUNCTION_TO_APPLY, IMAGE, JSON_OUTPUT, TOP_K, ParameterSpec, Task, TensorSpec
 from conch.tensor import DataType
 
-_LIBRARIES = ("light_serving.py", "light_inputs.py", "hf_serving.py", "light_outputs.py", "hf_media.py")
+_LIBRARIES = ("light_serving.py", "light_inputs.py", "hf_serving.py", "light_outputs.py", "hf_media.py", "hf_resize.py")
 _PACKAGES = ("pillow",)
 _SCORES = TensorSpec("scores", DataType.FP32, (-1,), "the score of each")
 _LABELS = TensorSpec("labels", DataType.BYTES, (-1,), "the name of each; an empty one pads a batch")

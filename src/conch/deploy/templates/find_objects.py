@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from light_detection import detect
+from light_detection import detect, named
 from light_outputs import boxes
 from light_rows import bring_back
 from light_serving import Outputs, Row, Settings, answer
-
-SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 class TritonPythonModel:
@@ -30,10 +28,4 @@ class TritonPythonModel:
 
     def find(self, sample: Row, threshold: float) -> Outputs:
         found = detect(sample["logits"], sample["pred_boxes"], sample["image_size"], threshold, **self.how)
-        numbers = zip(found.scores.tolist(), found.classes.tolist(), found.boxes.astype(int).tolist(), strict=True)
-        return boxes(
-            [
-                {"score": score, "label": self.labels[kind], "box": dict(zip(SIDES, box, strict=True))}
-                for score, kind, box in numbers
-            ]
-        )
+        return boxes(named(found, self.labels))

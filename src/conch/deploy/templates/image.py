@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from hf_media import forward_batches
+from hf_resize import complete_processor
 from hf_serving import Outputs, Row, Settings, answer, load_pipeline, stage_parameters
 from light_inputs import one_image, one_video, video_file
 from light_outputs import OUTPUTS
@@ -23,6 +24,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         self.settings = Settings(args)
         self.pipe = load_pipeline(self.settings)
+        complete_processor(self.pipe.image_processor)
         self.outputs = OUTPUTS[self.settings.task]
 
     def execute(self, requests: list[Any]) -> list[Any]:

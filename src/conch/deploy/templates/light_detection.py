@@ -1,18 +1,22 @@
 """From what a detector's network says to boxes on the image, with numpy alone: what transformers' processors do.
 
-Two settings tell the families apart:
+Settings tell the families apart:
 
     scores    "softmax" of all classes, of which the last means nothing (DETR, YOLOS), or "sigmoid" (others)
     top       null: every query is its best class. Otherwise the best pairs of query and class count, so many of them;
               "queries": as many as the network has queries
+    square    true: boxes are shares of the square that the image is padded to (OWLv2); left out otherwise
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from light_scores import sigmoid, softmax
+
+SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 class Detections(NamedTuple):
@@ -30,6 +34,7 @@ def detect(
     threshold: float,
     scores: str,
     top: int | str | None,
+    square: bool = False,
 ) -> Detections:
     """The objects that score more than `threshold`.
 
@@ -38,6 +43,8 @@ def detect(
         boxes: [queries, (middle x, middle y, width, height)], as shares of the image.
         image_size: height and width.
     """
+    if square:
+        image_size = np.full(2, max(image_size))
     shares = sigmoid(logits) if scores == "sigmoid" else softmax(logits)[:, :-1]
     if top is None:
         found = Detections(shares.max(axis=-1), shares.argmax(axis=-1), to_pixels(boxes, image_size))
@@ -55,3 +62,12 @@ def to_pixels(boxes: np.ndarray, image_size: np.ndarray) -> np.ndarray:
     middle, half = boxes[:, :2], np.float32(0.5) * boxes[:, 2:]
     height, width = (np.float32(size) for size in image_size)
     return np.concatenate([middle - half, middle + half], axis=-1) * np.array([width, height] * 2, np.float32)
+
+
+def named(found: Detections, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Detections as pipelines return them, by the names of their classes."""
+    numbers = zip(found.scores.tolist(), found.classes.tolist(), found.boxes.astype(int).tolist(), strict=True)
+    return [
+        {"score": score, "label": labels[kind], "box": dict(zip(SIDES, box, strict=True))}
+        for score, kind, box in numbers
+    ]

@@ -4,10 +4,11 @@
 
     resize    {"mode": ..., "size": {...}}, the modes of `target_size`
     resample  Pillow's number of the filter
+    border    how wide a border is put around the image; `light_resize` resizes both then. Left out otherwise
     crop      [height, width] cut from the middle; a smaller image gets a black frame
     scale, offset, mean, std    (pixel * scale + offset - mean) / std, mean and std by channel
     flip      true: blue, green, red
-    pad       [height, width]; 0 is put below and on the right
+    pad       [height, width]; 0 is put below and on the right, or what becomes of black if `black` is true
     mask      true: `pixel_mask` says which pixels are not padding
 """
 
@@ -17,6 +18,7 @@ import math
 from typing import Any
 
 import numpy as np
+from light_resize import framed, resize_corners, resize_smooth
 from PIL import Image
 
 Size = tuple[int, int]  # height, width
@@ -31,6 +33,8 @@ class ImageProcessor:
         self.crop: Size | None = settings["crop"]
         self.pad: Size | None = settings["pad"]
         self.mask: bool = settings["mask"]
+        self.border: int | None = settings.get("border")
+        self.black: bool = settings.get("black", False)
         order = [2, 1, 0] if settings["flip"] else [0, 1, 2]
         std = np.broadcast_to(np.asarray(settings["std"], np.float64), 3)
         mean = np.broadcast_to(np.asarray(settings["mean"], np.float64), 3)
@@ -41,15 +45,13 @@ class ImageProcessor:
 
     def __call__(self, image: Image.Image) -> dict[str, np.ndarray]:
         """`pixel_values` FP32 [3, height, width] of an RGB image, and `pixel_mask` INT64 [height, width]."""
-        if self.resize:
-            height, width = target_size((image.height, image.width), **self.resize)
-            if (height, width) != (image.height, image.width):
-                image = image.resize((width, height), self.resample)
-        pixels = np.asarray(image)
+        pixels = self.resized(image)
         if self.crop:
             pixels = center_crop(pixels, *self.crop)
         height, width = pixels.shape[:2]
         values = np.zeros((3, *(self.pad or (height, width))), np.float32)
+        if self.black:
+            values += self.shift[:, None, None]
         for channel, source in enumerate(self.order):
             target = values[channel, :height, :width]
             np.multiply(pixels[:, :, source], self.factor[channel], out=target, casting="unsafe")
@@ -60,15 +62,29 @@ class ImageProcessor:
             result["pixel_mask"][:height, :width] = 1
         return result
 
+    def resized(self, image: Image.Image) -> np.ndarray:
+        """Pixels [height, width, channels]."""
+        if self.border is not None:
+            pixels = framed(np.asarray(image), self.border)
+            return resize_corners(pixels, *target_size(pixels.shape[:2], **self.resize))
+        if self.resize:
+            height, width = target_size((image.height, image.width), **self.resize)
+            if self.resize["mode"] == "square":
+                return resize_smooth(np.asarray(image), height, width)
+            if (height, width) != (image.height, image.width):
+                image = image.resize((width, height), self.resample)
+        return np.asarray(image)
+
 
 def target_size(image: Size, mode: str, size: dict[str, Any]) -> Size:
     """Height and width after resizing.
 
-    Modes: "exact" (height, width); "shortest" (shortest_edge); "bounded" (shortest_edge, but no edge longer than
-    longest_edge, rounded down to a multiple); "bounded up" (the same, rounded up); "within" (max_height, max_width);
-    "multiple" (height, width, multiple, keep_ratio); "floor" (rounded down to a multiple).
+    Modes: "exact" (height, width); "square" (the same, of a black square that the image lies on: `light_resize` makes
+    it); "shortest" (shortest_edge); "bounded" (shortest_edge, but no edge longer than longest_edge, rounded down to a
+    multiple); "bounded up" (the same, rounded up); "within" (max_height, max_width); "multiple" (height, width,
+    multiple, keep_ratio); "floor" (rounded down to a multiple).
     """
-    if mode == "exact":
+    if mode in ("exact", "square"):
         return size["height"], size["width"]
     if mode == "shortest":
         return by_shortest(image, size["shortest_edge"])
@@ -109,13 +125,13 @@ def by_bounds(image: Size, shortest: int, longest: int) -> Size:
     return shortest, int(exact * width / height)
 
 
-def by_multiple(image: Size, height: int, width: int, multiple: int, keep_ratio: bool) -> Size:
+def by_multiple(image: Size, height: int, width: int, multiple: float, keep_ratio: bool) -> Size:
     """To about height and width, as multiples; `keep_ratio` scales both edges alike, as little as possible."""
     scales = [height / image[0], width / image[1]]
     if keep_ratio:
         scales = [min(scales, key=lambda scale: abs(1 - scale))] * 2
     sizes = [scale * edge for scale, edge in zip(scales, image, strict=True)]
-    return round(sizes[0] / multiple) * multiple, round(sizes[1] / multiple) * multiple
+    return int(round(sizes[0] / multiple) * multiple), int(round(sizes[1] / multiple) * multiple)
 
 
 def center_crop(pixels: np.ndarray, height: int, width: int) -> np.ndarray:

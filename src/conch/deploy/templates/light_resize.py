@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,6 +14,23 @@ def resize_bicubic(values: np.ndarray, height: int, width: int) -> np.ndarray:
     """FP32 [height, width] of a map of any size; its border goes on beyond it."""
     wide = sum_of_four(values.astype(np.float32, copy=False), width)
     return np.ascontiguousarray(sum_of_four(wide.T, height).T)
+
+
+def resize_depth(depth: np.ndarray, height: int, width: int, border: int) -> np.ndarray:
+    """FP32 [height, width] of the depth of an image that `framed` gave a border."""
+    high, wide = border_of(height, border), border_of(width, border)
+    whole = resize_bicubic(depth, height + 2 * high, width + 2 * wide)
+    return whole[high : high + height, wide : wide + width]
+
+
+def framed(image: np.ndarray, border: int) -> np.ndarray:
+    """Pixels [height, width, channels] with a border that is their mirror, wider around a larger image (ZoeDepth)."""
+    high, wide = (border_of(size, border) for size in image.shape[:2])
+    return np.pad(image, ((high, high), (wide, wide), (0, 0)), mode="reflect")
+
+
+def border_of(size: int, border: int) -> int:
+    return int(math.sqrt(size / 2) * border)
 
 
 def sum_of_four(values: np.ndarray, size: int) -> np.ndarray:
@@ -91,3 +109,60 @@ def resize_nearest(values: np.ndarray, height: int, width: int) -> np.ndarray:
 def nearest(given: int, size: int) -> np.ndarray:
     factor = np.float32(given) / np.float32(size)
     return np.minimum((np.arange(size, dtype=np.float32) * factor).astype(np.int64), given - 1)
+
+
+def resize_smooth(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """FP32 [height, width, channels] of an image [rows, columns, channels] on a square, black beyond the image: blurred
+    by a Gaussian if that makes it smaller, then interpolated linearly, as SciPy and scikit-image do."""
+    side = max(image.shape[:2])
+    return both_ways(image, smooth_weights(side, height), smooth_weights(side, width))
+
+
+def resize_corners(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """FP32 [height, width, channels] of an image of any size, interpolated linearly, the corners where they were."""
+    return both_ways(image, corner_weights(len(image), height), corner_weights(image.shape[1], width))
+
+
+Weights = tuple[np.ndarray, np.ndarray]  # which values each new one is made of, and how much they count: [size, some]
+
+
+def both_ways(image: np.ndarray, high: Weights, wide: Weights) -> np.ndarray:
+    rows = weighed_rows(image, *high)
+    return np.ascontiguousarray(weighed_rows(rows.transpose(1, 0, 2), *wide).transpose(1, 0, 2))
+
+
+def weighed_rows(values: np.ndarray, neighbours: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """FP32 [size, ..] of values [rows, ..]; behind the last row all is 0."""
+    weights = np.where(neighbours < len(values), weights, 0).astype(np.float32)
+    neighbours = np.minimum(neighbours, len(values) - 1)
+    total = np.zeros((len(weights), *values.shape[1:]), np.float32)
+    for which, share in zip(neighbours.T, weights.T, strict=True):
+        if share.any():
+            total += values[which] * share.reshape(-1, *[1] * (values.ndim - 1))
+    return total
+
+
+def corner_weights(given: int, size: int) -> Weights:
+    place = np.arange(size) * ((given - 1) / (size - 1) if size > 1 else 0.0)
+    first = place.astype(np.int64)
+    rest = place - first
+    return np.stack([first, np.minimum(first + 1, given - 1)], axis=1), np.stack([1 - rest, rest], axis=1)
+
+
+def smooth_weights(given: int, size: int) -> Weights:
+    """Beyond the border the values go on as in a mirror that lies on the last one."""
+    factor = given / size
+    deviation = max(0.0, (factor - 1) / 2)
+    radius = int(4 * deviation + 0.5)
+    distance = np.arange(-radius, radius + 1)
+    blur = np.exp(-0.5 * (distance / deviation) ** 2) if radius else np.ones(1)
+    blur /= blur.sum()
+    place = (np.arange(size) + 0.5) * factor - 0.5
+    first = np.floor(place)
+    rest = (place - first)[:, None]
+    neighbours = first.astype(np.int64)[:, None] + np.arange(-radius, radius + 2)
+    period = max(1, 2 * (given - 1))
+    neighbours = np.abs(neighbours) % period
+    return np.minimum(neighbours, period - neighbours), np.pad((1 - rest) * blur, ((0, 0), (0, 1))) + np.pad(
+        rest * blur, ((0, 0), (1, 0))
+    )

@@ -7,7 +7,8 @@ height, width]). Settings:
     classes, masks    the names of these among the network's outputs; masks are null for networks without queries
     grid              [height, width] that masks are brought to first; null for none
     instances         "segments": instances are found as panoptic segments are. "pairs": the best pairs of query and
-                      class are instances, and may overlap (MaskFormer)
+                      class are instances, and may overlap (MaskFormer). null: they are not found
+    inside            [shortest, longest edge] of the image where it lies on the grid, padded (EoMT); left out otherwise
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from light_image import by_bounds
 from light_resize import resize_bilinear, resize_nearest, rows_bilinear
 from light_scores import sigmoid, softmax
+from light_select import largest
 
 DIGITS = 6  # of a score
 
@@ -44,10 +47,11 @@ def find(
     classes: str,
     masks: str | None,
     grid: list[int] | None,
-    instances: str,
+    instances: str | None,
+    inside: list[int] | None = None,
 ) -> list[Segment]:
     """The segments of an image of that size."""
-    possible = ("panoptic", "instance", "semantic") if masks else ("semantic",)
+    possible = ("panoptic", *(("instance",) if instances else ()), "semantic") if masks else ("semantic",)
     chosen = possible[0] if subtask is None else subtask
     if chosen not in possible:
         raise ValueError(f"request parameter 'subtask' should be one of {', '.join(possible)}, got {subtask!r}")
@@ -56,6 +60,8 @@ def find(
     said = (sample[classes], sample[masks], height, width)
     if chosen == "semantic":
         return regions_of_queries(*said, grid)
+    if inside:
+        return segments_inside(*said, limits, grid, inside)
     return (pairs if chosen == "instance" and instances == "pairs" else segments)(*said, limits, grid)
 
 
@@ -78,10 +84,7 @@ def segments(
     classes: np.ndarray, masks: np.ndarray, height: int, width: int, limits: Limits, grid: list[int] | None
 ) -> list[Segment]:
     """What queries found, each where it is the surest."""
-    shares = softmax(classes)
-    scores, kinds = shares.max(axis=-1), shares.argmax(axis=-1)
-    kept = (kinds != classes.shape[-1] - 1) & (scores > np.float32(limits.threshold))
-    scores, kinds = scores[kept], kinds[kept]
+    scores, kinds, kept = found_queries(classes, limits)
     if not kept.any():
         return []
     places = sigmoid(on_grid(masks[kept], grid))
@@ -102,12 +105,52 @@ def segments(
     return found
 
 
+def segments_inside(
+    classes: np.ndarray,
+    masks: np.ndarray,
+    height: int,
+    width: int,
+    limits: Limits,
+    grid: list[int] | None,
+    inside: list[int],
+) -> list[Segment]:
+    """The same of masks of padded images; a segment ends where its query is not sure of its own."""
+    scores, kinds, kept = found_queries(classes, limits)
+    if not kept.any():
+        return []
+    high, wide = by_bounds((height, width), *inside)
+    owner, sure = np.empty((height, width), np.int64), np.empty((height, width), bool)
+    whole = np.zeros(len(scores), np.int64)
+    for number, row in enumerate(rows_bilinear(on_grid(masks[kept], grid)[:, :high, :wide], height, width)):
+        places = sigmoid(row)
+        owner[number] = (places * scores[:, None]).argmax(axis=0)
+        reached = places >= np.float32(limits.mask_threshold)
+        sure[number] = np.take_along_axis(reached, owner[number][None], 0)[0]
+        whole += reached.sum(axis=-1)
+    found = []
+    for query, (kind, score) in enumerate(zip(kinds.tolist(), scores.tolist(), strict=True)):
+        mask = owner == query
+        seen = np.count_nonzero(mask)
+        mask &= sure
+        if mask.any() and float(np.float32(seen) / np.float32(whole[query])) > limits.overlap_mask_area_threshold:
+            found.append(Segment(kind, round(score, DIGITS), mask))
+    return found
+
+
+def found_queries(classes: np.ndarray, limits: Limits) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores and classes of the queries that found something, and which these are."""
+    shares = softmax(classes)
+    scores, kinds = shares.max(axis=-1), shares.argmax(axis=-1)
+    kept = (kinds != classes.shape[-1] - 1) & (scores > np.float32(limits.threshold))
+    return scores[kept], kinds[kept], kept
+
+
 def pairs(
     classes: np.ndarray, masks: np.ndarray, height: int, width: int, limits: Limits, grid: list[int] | None
 ) -> list[Segment]:
-    """The best pairs of query and class, as many as queries; a worse one hides the better ones below it."""
+    """The best pairs of query and class, as many as queries; each hides those before it."""
     shares = softmax(classes)[:, :-1]
-    order = np.argsort(-shares.reshape(-1), kind="stable")[: len(masks)]
+    order = largest(shares.reshape(-1), len(masks))
     query, kinds = np.divmod(order, shares.shape[-1])
     logits = on_grid(masks, grid)
     inside = logits > 0

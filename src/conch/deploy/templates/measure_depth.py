@@ -1,11 +1,14 @@
-"""Bring depth to the size of the image: `predicted_depth`, `image_size` -> the outputs of depth-estimation."""
+"""Bring depth to the size of the image: `predicted_depth`, `image_size` -> the outputs of depth-estimation.
+
+`depth_settings.json` beside model.py says how wide a border the preprocess put around the image (`light_resize.py`).
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from light_resize import resize_bicubic
+from light_resize import resize_depth
 from light_rows import bring_back
 from light_serving import Outputs, Row, Settings, answer, to_json
 
@@ -13,6 +16,7 @@ from light_serving import Outputs, Row, Settings, answer, to_json
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         self.settings = Settings(args)
+        self.border = self.settings.read_json("depth_settings.json")["border"]
 
     def execute(self, requests: list[Any]) -> list[Any]:
         return answer(requests, self.settings, lambda row: row, self.infer)
@@ -22,7 +26,7 @@ class TritonPythonModel:
 
     def measure(self, sample: Row) -> Outputs:
         height, width = sample["image_size"].tolist()
-        depth = resize_bicubic(sample["predicted_depth"], height, width)
+        depth = resize_depth(sample["predicted_depth"], height, width, self.border)
         image = as_image(depth)
         return {"depth": depth, "depth_image": image, "json": to_json({"predicted_depth": depth, "depth": image})}
 

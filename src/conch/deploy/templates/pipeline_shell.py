@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import transformers
 from hf_prompts import chat_class
+from hf_resize import complete_processor
 from hf_serving import Settings
 from PIL import Image
 from transformers import pipelines
@@ -50,6 +51,7 @@ def load_shell(settings: Settings) -> Any:
         except Exception:
             if needed:
                 raise
+    complete_processor(components.get("image_processor"))
     model = hollow_model(config, entry["pt"], options)
     if Path(settings.checkpoint, "generation_config.json").is_file():
         model.generation_config = transformers.GenerationConfig.from_pretrained(settings.checkpoint)

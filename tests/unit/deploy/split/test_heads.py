@@ -21,6 +21,7 @@ from conch.deploy.split.heads import (
     Parts,
     Ranker,
     Similarity,
+    TextQueries,
     TokenStates,
     Tower,
     pool,
@@ -189,3 +190,22 @@ def test_words_are_scored_at_the_positions_asked_for(body: str) -> None:
     every = model(ids).logits.softmax(-1)
     torch.testing.assert_close(got, torch.stack([every[0, [2, 0]], every[1, [1, 1]]]))
     assert model.rows == 4, "the hook is gone"
+
+
+class Detector(nn.Module):
+    """How much each of two places of an image is of each text: the sum of the text's tokens times the place's pixel."""
+
+    def forward(self, pixels: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor) -> SimpleNamespace:
+        assert bool((mask.sum(dim=1) > 0).all()), "no text without a token"
+        sums = (tokens * mask).sum(dim=1).reshape(len(pixels), 1, -1)
+        return SimpleNamespace(logits=pixels[:, :, None] * sums, pred_boxes=pixels[:, :, None].expand(-1, -1, 4))
+
+
+def test_texts_of_unequal_number_and_length_are_looked_for_as_alone() -> None:
+    look = TextQueries(Detector(), 1)
+    pixels = torch.tensor([[1.0, 2.0], [5.0, 7.0]])
+    tokens = torch.tensor([[[1, 2, 3], [4, 9, 9]], [[6, 9, 9], [9, 9, 9]]])
+    mask = torch.tensor([[[1, 1, 1], [1, 0, 0]], [[1, 0, 0], [0, 0, 0]]])
+    logits, boxes = look(pixels, tokens, mask)
+    assert logits.tolist() == [[[6, 4], [12, 8]], [[30, 0], [42, 0]]]
+    assert boxes.shape == (2, 2, 4)

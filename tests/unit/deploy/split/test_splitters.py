@@ -23,6 +23,7 @@ def network(*kinds: str) -> Any:
     ("kind", "reason"),
     [
         ("SuperGlueForKeypointMatching", "another number of points in each"),
+        ("LightGlueForKeypointMatching", "how many layers it runs depends on how sure it is"),
         ("FunnelAttentionStructure", "how often it pools depends on the length of each text"),
     ],
 )

@@ -43,11 +43,25 @@ def test_trace_of_one_size_serves_another(make: str) -> None:
     assert not torch.equal(traced(Area(make).eval(), 3, 4)(image), module(image)), "without it the size is a constant"
 
 
+class Stacked(nn.Module):
+    """Stacks stages along the batch and takes them apart again, as ZoeDepth does."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        first, second = torch.cat([image, image * 2]).split(image.shape[0], dim=0)
+        return first + second
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:`torch.jit:DeprecationWarning")
+def test_trace_of_one_batch_serves_another() -> None:
+    module, images = TracedSizes(Stacked()).eval(), torch.ones(3, 4)
+    torch.testing.assert_close(traced(module, 4)(images), images * 3)
+
+
 def test_torch_is_as_before_when_the_trace_ends() -> None:
-    tensor, as_tensor = torch.tensor, torch.as_tensor
+    before = (torch.tensor, torch.as_tensor, torch.Tensor.split)
     with pytest.raises(ZeroDivisionError):
         torch.jit.trace(TracedSizes(Failing()), torch.ones(1), check_trace=False)
-    assert (torch.tensor, torch.as_tensor) == (tensor, as_tensor)
+    assert (torch.tensor, torch.as_tensor, torch.Tensor.split) == before
 
 
 class Failing(nn.Module):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from conch.deploy.split.light import light_module
 from conch.deploy.split.parts import CannotSplit
 from tests.unit.deploy.stand_in import LocalModel
 from tests.unit.deploy.templates.part import load_part
@@ -21,11 +22,23 @@ depth = pytest.importorskip("conch.deploy.split.depth")
 SIZES = (((37, 49), (480, 640)), ((120, 90), (33, 21)), ((64, 64), (64, 200)), ((3, 2), (50, 1)))
 
 
-@pytest.fixture
-def part(tmp_path: Path) -> LocalModel:
+def depth_part(directory: Path, border: int) -> LocalModel:
     inputs = {"predicted_depth": "TYPE_FP32 -1 -1", "image_size": "TYPE_INT64 2"}
     outputs = {"depth": "TYPE_FP32 -1 -1", "depth_image": "TYPE_UINT8 -1 -1", "json": "TYPE_STRING 1"}
-    return load_part(tmp_path, "measure_depth.py", inputs, outputs, {"task": "depth-estimation"})
+    contents = {"depth_settings.json": json.dumps({"border": border}).encode()}
+    return load_part(directory, "measure_depth.py", inputs, outputs, {"task": "depth-estimation"}, contents)
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> LocalModel:
+    return depth_part(tmp_path, 0)
+
+
+def zoe() -> Any:
+    """A processor that takes its resizing from torchvision, completed where that is missing."""
+    processor = transformers.ZoeDepthImageProcessorPil()
+    light_module("hf_resize").complete_processor(processor)
+    return processor
 
 
 def asked(values: np.ndarray, size: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -55,7 +68,18 @@ def test_plane_is_black(part: LocalModel) -> None:
 
 @pytest.mark.parametrize("name", ["DPTImageProcessorPil", "GLPNImageProcessorPil"])
 def test_processors_that_interpolate_need_no_transformers(name: str) -> None:
-    depth.check_resizing(getattr(transformers, name)())
+    assert depth.border_of(getattr(transformers, name)()) == 0
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_border_that_zoedepth_puts_around_an_image_is_taken_away(sizes: Any, tmp_path: Path) -> None:
+    source, target = sizes
+    processor, values = zoe(), np.random.default_rng(1).uniform(0, 1, source).astype(np.float32)
+    assert depth.border_of(processor) == 3
+    output = SimpleNamespace(predicted_depth=torch.from_numpy(values)[None])
+    (expected,) = processor.post_process_depth_estimation(output, [target])
+    got = depth_part(tmp_path, 3).ask(asked(values, target))
+    np.testing.assert_allclose(got["depth"][0], expected["predicted_depth"].numpy(), rtol=0, atol=1e-5)
 
 
 def test_processor_with_steps_of_its_own_is_refused_with_the_reason() -> None:
@@ -65,9 +89,9 @@ def test_processor_with_steps_of_its_own_is_refused_with_the_reason() -> None:
             return [{"predicted_depth": made["predicted_depth"] / 2}]
 
     with pytest.raises(CannotSplit, match="in a way of its own"):
-        depth.check_resizing(Halving())
+        depth.border_of(Halving())
     with pytest.raises(CannotSplit, match="has no post_process_depth_estimation"):
-        depth.check_resizing(transformers.ViTImageProcessorPil())
+        depth.border_of(transformers.ViTImageProcessorPil())
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from conch.deploy.split.image_processor import light_image_processor, pixel_dims
+from conch.deploy.split.light import light_module
 from conch.deploy.split.parts import CannotSplit
 from tests.checkpoints import samples
 from tests.unit.deploy.stand_in import LocalModel
@@ -47,6 +48,12 @@ PROCESSORS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("GLPNImageProcessorPil", {}),
     ("MaskFormerImageProcessorPil", {"size": {"shortest_edge": 90, "longest_edge": 160}}),
     ("Mask2FormerImageProcessorPil", {"size": {"height": 96, "width": 96}}),
+    ("EomtImageProcessorPil", {"do_pad": True, "size": {"shortest_edge": 120, "longest_edge": 120}}),
+    ("ZoeDepthImageProcessorPil", {"size": {"height": 64, "width": 96}, "ensure_multiple_of": 32}),
+    ("ZoeDepthImageProcessorPil", {"size": {"height": 64, "width": 96}, "keep_aspect_ratio": False, "do_pad": False}),
+    ("OwlViTImageProcessorPil", {"size": {"height": 96, "width": 80}}),
+    ("Owlv2ImageProcessorPil", {"size": {"height": 96, "width": 96}}),
+    ("Owlv2ImageProcessorPil", {"size": {"height": 300, "width": 60}}),
 )
 
 
@@ -64,7 +71,8 @@ def image_part(directory: Path, processor: Any, **others: str) -> LocalModel:
 
 
 def truth(processor: Any, image: Any) -> dict[str, np.ndarray]:
-    return {name: np.asarray(value) for name, value in processor(images=[image], return_tensors="np").items()}
+    made = processor(images=[image], return_tensors="np")
+    return {name: np.asarray(value) for name, value in made.items() if len(value)}
 
 
 @pytest.mark.parametrize(
@@ -81,6 +89,16 @@ def test_pixels_are_those_of_the_processor(tmp_path: Path, name: str, options: d
         for key, value in truth(processor, image).items():
             np.testing.assert_allclose(got[key], value, atol=1e-3, err_msg=f"{key} of {width} x {height}")
         assert got["image_size"].tolist() == [[height, width]]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (1, 300), (960, 7), (961, 480)])
+def test_squares_of_owlv2_are_resized_as_scipy_resizes_them(size: tuple[int, int]) -> None:
+    """Images of one column, larger by one pixel, much smaller, of a border that is a mirror many times over."""
+    processor = transformers.Owlv2ImageProcessorPil(do_normalize=False, size={"height": 96, "width": 200})
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8))
+    want = processor(images=[image], return_tensors="np", input_data_format="channels_last")["pixel_values"][0]
+    got = light_module("light_resize").resize_smooth(np.asarray(image), 96, 200) / 255
+    np.testing.assert_allclose(got.transpose(2, 0, 1), want, rtol=0, atol=2e-6)
 
 
 def as_file(image: Any, kind: str) -> bytes:
@@ -148,16 +166,19 @@ def test_part_whose_neighbour_reads_the_parameters_refuses_none(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
+    ("name", "options", "reason"),
     [
-        ("LlavaNextImageProcessorPil", "makes image_sizes, which only transformers can make"),
-        ("Owlv2ImageProcessorPil", "makes pixel_values that differ by"),
-        ("ViltImageProcessorPil", "light code"),
+        ("LlavaNextImageProcessorPil", {}, "makes image_sizes, which only transformers can make"),
+        ("DonutImageProcessorPil", {"size": {"height": 96, "width": 64}}, "makes pixel_values that differ by"),
+        ("ViltImageProcessorPil", {}, "light code"),
+        ("ZoeDepthImageProcessorPil", {"resample": 3}, "makes pixel_values that differ by"),
     ],
 )
-def test_processor_with_steps_of_its_own_is_refused_with_the_reason(name: str, reason: str) -> None:
+def test_processor_with_steps_of_its_own_is_refused_with_the_reason(
+    name: str, options: dict[str, Any], reason: str
+) -> None:
     with pytest.raises(CannotSplit, match=reason):
-        light_image_processor(getattr(transformers, name)())
+        light_image_processor(getattr(transformers, name)(**options))
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,10 @@ WAYS: dict[str, tuple[tuple[str, str | None], dict[str, Any]]] = {
     "DPTImageProcessorPil": (("logits", None), {"grid": None, "instances": "segments"}),
     "DetrImageProcessorPil": (DETR, {"grid": None, "instances": "segments"}),
     "MaskFormerImageProcessorPil": (MASK_FORMER, {"grid": None, "instances": "pairs"}),
+    "EomtImageProcessorPil": (MASK_FORMER, {"grid": [72, 96], "instances": None, "inside": [72, 96]}),
 }
 """Processor -> the network's outputs it reads, and the settings that make its segments."""
+OPTIONS = {"EomtImageProcessorPil": {"do_pad": True, "size": {"shortest_edge": 72, "longest_edge": 96}}}
 OUTPUTS = {
     "masks": "TYPE_UINT8 -1 -1 -1",
     "scores": "TYPE_FP32 -1",
@@ -75,7 +77,7 @@ def by_the_pipeline(processor: Any, answer: Mapping[str, np.ndarray], **paramete
     names = {number: f"class {number}" for number in range(CLASSES)}
     pipe.model = SimpleNamespace(config=SimpleNamespace(id2label=names))
     output = transformers.utils.ModelOutput(**{name: torch.from_numpy(array) for name, array in answer.items()})
-    output["target_size"] = [SIZE]
+    output["target_size"], output["patch_offsets"] = [SIZE], []
     made: list[dict[str, Any]] = transformers.ImageSegmentationPipeline.postprocess(pipe, output, **parameters)
     return made
 
@@ -83,7 +85,7 @@ def by_the_pipeline(processor: Any, answer: Mapping[str, np.ndarray], **paramete
 @pytest.mark.parametrize("name", sorted(WAYS))
 def test_segments_are_those_of_the_pipeline(name: str, tmp_path: Path) -> None:
     fields, settings = WAYS[name]
-    processor = getattr(transformers, name)()
+    processor = getattr(transformers, name)(**OPTIONS.get(name, {}))
     found = segmentation.segmentation_settings(processor, shapes(fields), *fields)
     assert found == {"classes": fields[0], "masks": fields[1], **settings}
 
@@ -93,7 +95,7 @@ def test_segments_are_those_of_the_pipeline(name: str, tmp_path: Path) -> None:
     if fields[1]:
         calls += [
             {"subtask": subtask, "threshold": threshold, "mask_threshold": 0.4, "overlap_mask_area_threshold": 0.2}
-            for subtask in ("panoptic", "instance")
+            for subtask in (("panoptic", "instance") if settings["instances"] else ("panoptic",))
             for threshold in (0.1, 0.5)
         ]
     for parameters in calls:
@@ -130,16 +132,23 @@ def test_image_without_a_segment_has_no_masks(tmp_path: Path) -> None:
     [
         (DETR, {"subtask": "depth"}, "'subtask' should be one of panoptic, instance, semantic, got 'depth'"),
         (("logits", None), {"subtask": "panoptic"}, "'subtask' should be one of semantic, got 'panoptic'"),
+        (MASK_FORMER, {"subtask": "instance"}, "'subtask' should be one of panoptic, semantic, got 'instance'"),
         (DETR, {"threshold": "much"}, "'threshold' should be of kind float"),
     ],
 )
 def test_wrong_parameter_fails_alone(
     fields: tuple[str, str | None], parameters: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
-    part = segmentation_part(tmp_path, fields, {"grid": None, "instances": "segments"})
+    part = segmentation_part(tmp_path, fields, {"grid": None, "instances": "segments" if fields == DETR else None})
     asked = {**said(fields), "image_size": np.array([SIZE])}
     fine, wrong = part.execute([part.request(asked, {}), part.request(asked, parameters)])
     assert isinstance(fine, dict) and reason in str(wrong)
+
+
+def test_processor_that_cuts_images_into_parts_is_refused() -> None:
+    processor = transformers.EomtImageProcessorPil(do_split_image=True, size={"shortest_edge": 96})
+    with pytest.raises(CannotSplit, match="EomtImageProcessorPil cuts images into parts"):
+        segmentation.segmentation_settings(processor, shapes(MASK_FORMER), *MASK_FORMER)
 
 
 def test_masks_of_mask2former_go_by_way_of_its_grid() -> None:
@@ -163,7 +172,7 @@ def test_masks_of_mask2former_go_by_way_of_its_grid() -> None:
 @pytest.mark.parametrize(
     ("name", "fields", "reason"),
     [
-        ("EomtImageProcessorPil", MASK_FORMER, "makes other segments than light code"),
+        ("OneFormerImageProcessorPil", MASK_FORMER, "needs more of the network than light code"),
         ("DetrImageProcessorPil", ("logits", None), "reads masks of queries, which the network does not make"),
         ("ViTImageProcessorPil", ("logits", None), "has no post_process_semantic_segmentation"),
     ],
@@ -175,12 +184,40 @@ def test_processor_with_steps_of_its_own_is_refused_with_the_reason(
         segmentation.segmentation_settings(getattr(transformers, name)(), shapes(fields), *fields)
 
 
-def test_few_classes_leave_the_order_of_instances_to_transformers() -> None:
-    """torch sorts the best pairs of query and class only if there are many classes: the order decides which one hides
-    the other."""
-    few = {"class_queries_logits": (QUERIES, 5), "masks_queries_logits": (QUERIES, 20, 33)}
-    with pytest.raises(CannotSplit, match=r"makes other segments than light code: .*instance segmentation"):
-        segmentation.segmentation_settings(transformers.MaskFormerImageProcessorPil(), few, *MASK_FORMER)
+@pytest.mark.parametrize("classes", [1, 4, 63, 64])
+def test_instances_of_few_classes_hide_each_other_in_the_order_of_torch(classes: int) -> None:
+    """torch sorts the best pairs of query and class only if there are many classes."""
+    processor = transformers.MaskFormerImageProcessorPil()
+    sizes = {"class_queries_logits": (QUERIES, classes + 1), "masks_queries_logits": (QUERIES, 20, 33)}
+    found = segmentation.segmentation_settings(processor, sizes, *MASK_FORMER)
+    assert (found["grid"], found["instances"]) == (None, "pairs")
+
+
+@pytest.mark.parametrize(("count", "classes"), [(1, 1), (1, 3), (2, 2), (7, 63), (100, 20), (119, 5), (100, 64)])
+@pytest.mark.parametrize("digits", [9, 1])  # with one there are many that are equal
+def test_largest_numbers_come_in_the_order_of_torch(count: int, classes: int, digits: int) -> None:
+    light = light_module("light_select")
+    for seed in range(5):
+        values = np.random.default_rng(seed).normal(size=count * classes).round(digits).astype(np.float32)
+        _, want = torch.from_numpy(values).topk(count, sorted=False)
+        got = light.largest(values, count)
+        if classes < light.SORTED_SHARE:
+            np.testing.assert_array_equal(got, want)
+        else:  # which of equal ones comes first is left open
+            np.testing.assert_array_equal(values[got], values[want])
+
+
+def test_numbers_that_are_made_to_be_hard_to_divide_are_sorted() -> None:
+    """Each pivot is the second largest of what is left."""
+    count, values = 60, np.zeros(120, np.float32)
+    waiting = list(range(120))
+    for rank in range(60):
+        first, middle = waiting[0], waiting[len(waiting) // 2]
+        values[waiting[1]], values[middle] = 1000 - 2 * rank, 999 - 2 * rank
+        waiting[0], waiting[len(waiting) // 2] = waiting[len(waiting) // 2], first
+        waiting = waiting[2:]
+    got = light_module("light_select").largest(values, count)
+    np.testing.assert_array_equal(np.sort(values[got]), np.sort(values)[-count:])
 
 
 @pytest.mark.parametrize("sizes", [((20, 33), (61, 90)), ((90, 70), (75, 64)), ((5, 7), (5, 200)), ((1, 1), (2, 150))])
