@@ -298,6 +298,50 @@ def test_an_instance_that_dies_while_idle_is_restarted_before_the_next_request()
     run(work())
 
 
+def test_an_instance_that_dies_as_it_has_answered_gets_no_batch() -> None:
+    async def work() -> None:
+        harness = Harness(SlowBackend, make_config(batching=BATCHING))
+        slow = harness.instances[0]
+        answered = harness.model.infer(make_request())
+        await settle()
+        waiting = harness.model.infer(make_request())
+        slow.release()
+        slow.die(InstanceDiedError("gone"))  # before the scheduler has heard of the answer
+        assert (await answered).outputs
+        await settle()
+        assert slow.restarts == 1
+        assert len(slow.batches) == 2
+        slow.release()
+        assert (await waiting).outputs
+        await harness.model.close()
+
+    run(work())
+
+
+def test_an_instance_that_dies_as_it_is_back_is_restarted_again() -> None:
+    async def work() -> None:
+        harness = Harness(EchoBackend, make_config(batching=BATCHING))
+        instance = harness.instances[0]
+        restart = instance.restart
+
+        async def restart_in_vain() -> None:
+            await restart()
+            if instance.restarts == 1:
+                instance.die(InstanceDiedError("gone again"))
+
+        instance.restart = restart_in_vain  # type: ignore[method-assign]
+        instance.die(InstanceDiedError("gone"))
+        request = harness.model.infer(make_request())
+        await settle()
+        assert (instance.restarts, request.done()) == (1, False)
+        await harness.clock.advance(0.6)
+        assert (await request).outputs
+        assert (instance.restarts, len(instance.batches)) == (2, 1)
+        await harness.model.close()
+
+    run(work())
+
+
 def test_an_instance_that_keeps_dying_backs_off_and_refuses_meanwhile() -> None:
     async def work() -> None:
         harness = Harness(FailingBackend, make_config(batching=BATCHING))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -131,14 +132,10 @@ def test_a_model_waits_for_those_who_take_its_responses(workshop: Workshop) -> N
 def test_large_responses_reuse_shared_memory_while_they_stream(workshop: Workshop) -> None:
     async def body() -> None:
         async with workshop.instance(EVALUATE, EVALUATE_CONFIG + DECOUPLED) as instance:
-            sink, _ = await execute(
-                instance,
-                "import time",
-                "for number in range(64):",
-                "    sender.send(said(chr(65 + number % 26) * (3 << 20)))",
-                "    time.sleep(0.002)",
-                "sender.send(flags=FINAL)",
-            )
+            sink = Sink()
+            statements = "for number in range(64): sender.send(said(chr(65 + number % 26) * (3 << 20)))"
+            request = code(f"{statements}\nsender.send(flags=FINAL)", response_window=4)
+            await instance.execute_into([request], [sink])
             await sink.final
             assert [text[:1] for text in sink.received[:3]] == ["A", "B", "C"]
             assert [len(text) for text in sink.received] == [3 << 20] * 64 + [3]
@@ -316,12 +313,9 @@ def test_open_requests_end_with_an_error_when_the_process_dies(workshop: Worksho
         async with workshop.instance(EVALUATE, EVALUATE_CONFIG + DECOUPLED) as instance:
             deaths: list[ConchError] = []
             instance.on_idle_death(deaths.append)
-            sink, _ = await execute(
-                instance,
-                "kept = sender",
-                "threading.Timer(0.05, lambda: os._exit(3)).start()",
-                "sender.send(said('a'))",
-            )
+            sink, _ = await execute(instance, "kept = sender", "sender.send(said('a'))")
+            assert instance.pid is not None
+            os.kill(instance.pid, signal.SIGKILL)
             await sink.final
             assert sink.received[0] == "a"
             assert isinstance(sink.received[1], InstanceDiedError)
