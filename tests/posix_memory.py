@@ -36,16 +36,9 @@ def objects_of(pid: int) -> set[str]:
     Those of all processes would say nothing: others make and take away their own at any moment.
     """
     directory = Path(f"/proc/{pid}")
-    opened = [os.readlink(entry) for entry in _entries(directory / "fd")]
-    mapped = [
-        line.split(maxsplit=5)[5] for line in (directory / "maps").read_text().splitlines() if "/dev/shm/" in line
-    ]
-    names = {path.removeprefix("/dev/shm/") for path in (*opened, *mapped) if path.startswith("/dev/shm/")}
+    paths = [line.split(maxsplit=5)[-1] for line in (directory / "maps").read_text().splitlines()]
+    for descriptor in (directory / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed again
+            paths.append(str(descriptor.readlink()))
+    names = {path.removeprefix("/dev/shm/") for path in paths if path.startswith("/dev/shm/")}
     return {name for name in names if not name.startswith(OF_TESTS.removeprefix("/"))}
-
-
-def _entries(directory: Path) -> Iterator[Path]:
-    """Those that are still there when they are looked at."""
-    for entry in directory.iterdir():
-        if os.path.lexists(entry):
-            yield entry

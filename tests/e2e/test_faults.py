@@ -321,7 +321,7 @@ def test_sigterm_answers_what_is_in_flight_and_exits_with_zero(tmp_path: Path) -
         children = psutil.Process(server.process.pid).children(recursive=True)
         server.process.send_signal(signal.SIGTERM)
         assert pending.get_result().as_numpy("OUTPUT0").tolist() == [[0.0, 7.0]]
-        assert server.stop(60) == 0
+        assert server.stop() == 0
         assert not any(child.is_running() for child in children)
         assert "boom in finalize" in server.log_text()
 

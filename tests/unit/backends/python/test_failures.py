@@ -233,7 +233,7 @@ def test_a_model_that_blocks_is_killed_after_the_execute_timeout_and_can_be_rest
 
 
 async def restarted(instance: PythonInstance, asked: InferRequest) -> BatchResult:
-    """What the instance answers after a restart; where the machine stood still too long for its limit, after another."""
+    """What the instance answers after a restart; where the machine stood still for its limit, after another."""
     while True:
         await instance.restart()
         try:
