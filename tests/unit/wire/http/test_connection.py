@@ -263,10 +263,10 @@ def test_a_client_that_reads_nothing_is_cut_off_after_the_idle_timeout(own_serve
     with own_served.socket() as connection:
         connection.sendall(_infer(body, b"Inference-Header-Content-Length: 0\r\n"))
         own_served.wait_until(lambda: len(own_served.fake.requests) == 1)
-        own_served.sweep(1)
+        own_served.sweep(100)
         own_served.sweep(600)
         assert own_served.call(lambda: own_served.server.listener.connection_count) == 1
-        own_served.sweep(602)
+        own_served.sweep(800)
         own_served.wait_until(lambda: own_served.server.listener.connection_count == 0)
 
 
@@ -282,7 +282,7 @@ def test_a_connection_at_rest_is_closed_after_the_idle_timeout(own_served: Serve
     with own_served.socket() as connection:
         connection.sendall(_LIVE)
         assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200 OK")
-        own_served.sweep(599)
+        own_served.sweep(500)
         connection.sendall(_LIVE)
         assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200 OK")
         own_served.sweep(601)
