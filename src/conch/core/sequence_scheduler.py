@@ -19,7 +19,7 @@ import msgspec
 from conch.backend_api import Instance, Output
 from conch.config.complete import SEQUENCE_IDLE_US
 from conch.config.schema import DirectSequences, DynamicBatching, ModelConfig, OldestSequences, SequenceBatching
-from conch.core.batch_hold import NO_HOLDS, BatchHold, Holds
+from conch.core.batch_hold import NO_HOLDS, Holds
 from conch.core.clock import Clock, Timer
 from conch.core.draining import Drain
 from conch.core.queue import Pending, RequestFuture, nothing
@@ -80,7 +80,6 @@ class SequenceScheduler(ABC):
         self._strategy = batching.strategy
         places, lane_batching = _places(config, batching.strategy)
         inner = msgspec.structs.replace(config, dynamic_batching=lane_batching, parameters={})
-        self._hold = BatchHold(0)
         self._lanes = [Lane(Scheduler(inner, [labelled], stats, self._answer, clock, holds)) for labelled in instances]
         self._table: SequenceTable[Entry] = SequenceTable(len(self._lanes), places)
         self._slots = [
@@ -130,9 +129,6 @@ class SequenceScheduler(ABC):
             self._look_at(slot)
         elif deadline_ns:
             self._plan_timer(deadline_ns)
-        if self._hold.active:
-            for slot in self._slots:
-                self._look_at(slot)
 
     async def drain(self) -> None:
         """Wait until every submitted request has ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -203,16 +204,24 @@ def test_a_decoupled_model_must_return_none(workshop: Workshop) -> None:
 
 
 @pytest.mark.parametrize("config", ["", DECOUPLED])
-def test_a_request_that_the_model_lets_go_of_ends_with_an_error(workshop: Workshop, config: str) -> None:
+def test_a_request_that_the_model_lets_go_of_ends_with_an_error_and_is_logged(
+    workshop: Workshop, config: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def body() -> None:
         async with workshop.instance(EVALUATE, EVALUATE_CONFIG + config) as instance:
-            sink, outcome = await execute(instance, "self = sender = None")
-            assert outcome is Unanswered.OPEN
-            await execute(instance, "sender.send(said('next'), FINAL)")  # the names of the first request are gone
-            await sink.final
-            assert "without sending the final response" in sink.received[0].message
+            for request_id, named in (("lost", "request 'lost'"), ("", "a request")):
+                sink = Sink()
+                result = await instance.execute_into([code("self = sender = None", id=request_id)], [sink])
+                assert list(result.outputs) == [Unanswered.OPEN]
+                await execute(instance, "sender.send(said('next'), FINAL)")  # the names of the first request are gone
+                await sink.final
+                assert "without sending the final response" in sink.received[0].message
+                text = f"m_0_0: the model let go of {named} without sending the final response to it; "
+                await until(lambda text=text: f"{text}it ends with an error" in caplog.messages)
 
-    run(body())
+    with caplog.at_level(logging.WARNING, "conch.model.m"):
+        run(body())
+    assert {(record.name, record.levelname) for record in caplog.records} == {("conch.model.m", "WARNING")}
 
 
 def test_an_error_after_responses_fails_the_rest_of_the_batch(workshop: Workshop) -> None:

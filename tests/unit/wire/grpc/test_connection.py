@@ -12,6 +12,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from conch.wire.grpc.http2 import frames
 from conch.wire.grpc.http2.frames import ErrorCode, encode_frame
+from conch.wire.grpc.http2.lifetime import Lifetime
 from conch.wire.grpc.http2.limits import Http2Limits
 from tests.unit.wire.grpc.conftest import Endpoint, StartEndpoint
 from tests.unit.wire.grpc.messages import infer_request
@@ -529,31 +530,50 @@ def test_drain_lets_open_calls_end_and_ignores_new_ones(client: RawClient, endpo
     endpoint.do(asyncio.wait_for(draining, 20))
 
 
+def lifetime_of(client: RawClient, endpoint: Endpoint) -> Lifetime:
+    """The timers of the only connection, whose client has been heard."""
+    while not client.until(frames.SETTINGS).flags & frames.ACK:
+        pass
+    [connection] = endpoint.grpc._connections.open
+    lifetime: Lifetime = connection.lifetime
+    return lifetime
+
+
 def test_old_connections_are_drained(start: StartEndpoint) -> None:
-    endpoint = start(limits=Http2Limits(max_age_s=0.1, max_age_grace_s=0.1))
+    endpoint = start(limits=Http2Limits(max_age_s=3600, max_age_grace_s=0.1))
     with RawClient(endpoint.port) as client:
         client.open(1)
+        lifetime = lifetime_of(client, endpoint)
+        assert "age" in lifetime._timers
+        endpoint.call(lifetime._retire)
         client.until(frames.GOAWAY)
         # The grace is over without an answer to the ping, or to the call: the connection is closed.
         assert frames.DATA not in client.rest()
 
 
 def test_silent_peers_are_closed(start: StartEndpoint) -> None:
-    limits = Http2Limits(keepalive_time_s=0.1, keepalive_timeout_s=0.1, keepalive_without_calls=True)
-    with RawClient(start(limits=limits).port) as client:
+    endpoint = start(limits=Http2Limits(keepalive_time_s=3600, keepalive_timeout_s=0.1, keepalive_without_calls=True))
+    with RawClient(endpoint.port) as client:
+        lifetime = lifetime_of(client, endpoint)
+        assert "keepalive" in lifetime._timers
+        endpoint.call(lifetime._keep_alive)  # the client has been heard since the last look
+        endpoint.call(lifetime._keep_alive)
         client.until(frames.PING)
         assert client.rest() == []  # the ping stays unanswered: the connection is closed
 
 
 def test_answered_keepalive_pings_keep_the_connection(start: StartEndpoint) -> None:
-    limits = Http2Limits(keepalive_time_s=0.05, keepalive_timeout_s=5, keepalive_without_calls=True)
-    with RawClient(start(limits=limits).port) as client:
+    limits = Http2Limits(keepalive_time_s=0.05, keepalive_timeout_s=3600, keepalive_without_calls=True)
+    endpoint = start(limits=limits)
+    with RawClient(endpoint.port) as client:
+        lifetime = lifetime_of(client, endpoint)
         for _ in range(3):
             ping = client.until(frames.PING)
             client.send(frames.encode_ping(ping.payload, ack=True))
         client.open(1)
         client.data(1, REQUEST)
         assert answered(client, 1)
+        assert "handshake" not in lifetime._timers
 
 
 def test_peer_that_does_not_read_is_held_back(endpoint: Endpoint) -> None:
