@@ -30,6 +30,7 @@ from conch.core.sequence_controls import SequenceControls
 from conch.core.sequence_lane import Entry, Lane, Sent, Slot
 from conch.core.sequence_states import SequenceStates
 from conch.core.stats import ModelStats
+from conch.core.time_out_log import TimeOutLog
 from conch.errors import (
     ConchError,
     FailureReason,
@@ -77,6 +78,7 @@ class SequenceScheduler(ABC):
         self._respond = respond
         self._clock = clock
         self._loop = asyncio.get_running_loop()
+        self._time_outs = TimeOutLog(config.name, clock)
         self._strategy = batching.strategy
         places, lane_batching = _places(config, batching.strategy)
         inner = msgspec.structs.replace(config, dynamic_batching=lane_batching, parameters={})
@@ -340,6 +342,7 @@ class SequenceScheduler(ABC):
         now_ns = self._clock.monotonic_ns()
         error = RejectedError("timeout of the corresponding sequence has been expired")
         for backlog in self._table.expire(now_ns):
+            self._time_outs.tell([entry.pending for entry in backlog.entries])
             self._refuse_all(backlog, error)
         next_ns = self._table.next_deadline_ns()
         for slot in self._slots:

@@ -124,6 +124,29 @@ def test_a_request_that_waits_past_its_timeout_is_rejected_while_the_instance_is
     run(work())
 
 
+def test_requests_that_wait_too_long_are_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        policy = QueuePolicy(default_timeout_microseconds=1000)
+        harness = Harness(SlowBackend, make_config(batching=DynamicBatching(default_queue_policy=policy)))
+        running = harness.model.infer(make_request())
+        await settle()
+        for number in range(13):
+            late = [harness.model.infer(make_request(id=f"{number}{letter}")) for letter in "ab"]
+            await harness.clock.advance(1.0)
+            await asyncio.gather(*late, return_exceptions=True)
+        harness.instances[0].release()
+        await running
+        await harness.model.close()
+
+    with caplog.at_level(logging.INFO, "conch.core.scheduler"):
+        run(work())
+    text = "model 'echo': 2 requests (id '{0}a', '{0}b') rejected after waiting in the queue longer than allowed"
+    assert [(each.levelname, each.getMessage()) for each in caplog.records] == [
+        ("INFO", text.format(0)),
+        ("INFO", f"{text.format(10)}; 18 more since the last such line"),
+    ]
+
+
 def test_a_client_may_shorten_the_timeout_only_where_the_policy_allows_it() -> None:
     async def work(allowed: bool) -> None:
         policy = QueuePolicy(default_timeout_microseconds=1_000_000, allow_timeout_override=allowed)
