@@ -163,7 +163,7 @@ class StubProcess:
     async def close(self, finalize_s: float) -> None:
         """End it: finalize the model (0: do not), let the interpreter end, or else terminate it, or else kill it.
 
-        A batch that is being executed is lost. Idempotent.
+        A batch that is being executed is lost. Who gives up waiting for the model has it killed. Idempotent.
         """
         if self._waiting is not None:
             self.kill()
@@ -172,6 +172,9 @@ class StubProcess:
                 await self.request((protocol.FINALIZE,), finalize_s, "finalize()")
             except ConchError as error:
                 logger.error("finalize of %s failed: %s", self.calls.name, error)
+            except asyncio.CancelledError:
+                self.kill()
+                raise
         self._closing = True
         if self._death is None:
             self._death = self.died_error()

@@ -421,6 +421,22 @@ def test_a_model_that_does_not_end_is_ended(workshop: Workshop, ending: str, mon
     run(body())
 
 
+def test_a_close_that_is_given_up_kills_the_model(workshop: Workshop) -> None:
+    async def body() -> None:
+        source = IDENTITY + "\n    def finalize(self): import time; time.sleep(600)\n"
+        async with workshop.instance(source, settings={"finalize-timeout-seconds": "600"}) as instance:
+            pid = instance.pid
+            assert pid is not None
+            closing = asyncio.ensure_future(instance.close())
+            await asyncio.sleep(0)
+            closing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await closing
+            await until(lambda: not is_running(pid))
+
+    run(body())
+
+
 def test_a_close_amid_a_batch_ends_both(workshop: Workshop) -> None:
     async def body() -> None:
         async with workshop.evaluator() as evaluate:
