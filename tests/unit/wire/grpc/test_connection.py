@@ -137,9 +137,9 @@ def test_trailers_of_the_client_end_its_side(client: RawClient) -> None:
 def test_calls_go_on_after_one_is_reset(client: RawClient, endpoint: Endpoint) -> None:
     client.open(1)
     client.data(1, framed(infer_request("wait").SerializeToString()))
-    assert endpoint.server.arrived.acquire(timeout=20)
+    assert endpoint.server.arrived.acquire(timeout=60)
     client.send(frames.encode_rst_stream(1, ErrorCode.CANCEL))
-    assert endpoint.server.cancelled.wait(20)
+    assert endpoint.server.cancelled.wait(60)
     client.open(3)
     client.data(3, REQUEST)
     assert answered(client, 3)
@@ -331,7 +331,7 @@ def test_data_after_the_end_resets_the_stream(client: RawClient, endpoint: Endpo
     client.data(1, framed(infer_request("wait").SerializeToString()))
     client.data(1, b"more")
     assert client.reset_code(1) is ErrorCode.STREAM_CLOSED
-    assert endpoint.server.cancelled.wait(20)
+    assert endpoint.server.cancelled.wait(60)
 
 
 def test_window_beyond_the_maximum_resets_the_stream(client: RawClient) -> None:
@@ -512,8 +512,8 @@ def test_call_is_answered_before_the_client_has_sent_everything_when_it_fails(cl
 def test_drain_lets_open_calls_end_and_ignores_new_ones(client: RawClient, endpoint: Endpoint) -> None:
     client.open(1)
     client.data(1, framed(infer_request("wait", request_id="w").SerializeToString()))
-    assert endpoint.server.arrived.acquire(timeout=20)
-    draining = endpoint.call(lambda: asyncio.ensure_future(endpoint.grpc.drain(20)))
+    assert endpoint.server.arrived.acquire(timeout=60)
+    draining = endpoint.call(lambda: asyncio.ensure_future(endpoint.grpc.drain(100)))
     first = client.until(frames.GOAWAY)
     assert struct.unpack(">II", first.payload[:8]) == (2**31 - 1, ErrorCode.NO_ERROR)
     client.open(3)
@@ -527,7 +527,7 @@ def test_drain_lets_open_calls_end_and_ignores_new_ones(client: RawClient, endpo
     endpoint.call(endpoint.server.release, "w")
     while (frame := client.receive()) is not None:
         assert frame.stream_id != 5
-    endpoint.do(asyncio.wait_for(draining, 20))
+    endpoint.do(asyncio.wait_for(draining, 60))
 
 
 def lifetime_of(client: RawClient, endpoint: Endpoint) -> Lifetime:

@@ -316,7 +316,7 @@ def test_drain_finishes_requests_in_flight_and_accepts_no_more() -> None:
         served.call(lambda: setattr(served.fake, "hold", True))
         busy.sendall(_infer())
         served.wait_until(lambda: served.fake.held == 1)
-        drained = served.start(served.server.drain(20))
+        drained = served.start(served.server.drain(100))
         assert idle.recv(1) == b""
         with pytest.raises(ConnectionRefusedError):
             served.socket()
