@@ -41,6 +41,7 @@ TritonPythonModel.is_ready = is_ready
 """
 
 SETTINGS = {"readiness-timeout-seconds": "0.05"}
+PATIENT = {"readiness-timeout-seconds": "60"}
 
 
 def set_ready(value: str) -> str:
@@ -70,7 +71,7 @@ def test_a_model_says_whether_it_is_ready(workshop: Workshop, later: bool) -> No
     source = EVALUATE + READY + ("TritonPythonModel.is_ready = is_ready_later\n" if later else "")
 
     async def body() -> None:
-        async with workshop.instance(source, EVALUATE_CONFIG) as instance:
+        async with workshop.instance(source, EVALUATE_CONFIG, settings=PATIENT) as instance:
             assert await instance.is_ready()
             await Evaluator(instance).run(set_ready("False"))
             assert not await instance.is_ready()
@@ -89,7 +90,7 @@ def test_a_model_says_whether_it_is_ready(workshop: Workshop, later: bool) -> No
 )
 def test_what_is_no_answer_is_a_no(workshop: Workshop, caplog: pytest.LogCaptureFixture, value: str, told: str) -> None:
     async def body() -> None:
-        async with workshop.instance(EVALUATE + READY, EVALUATE_CONFIG) as instance:
+        async with workshop.instance(EVALUATE + READY, EVALUATE_CONFIG, settings=PATIENT) as instance:
             await Evaluator(instance).run(set_ready(value))
             assert not await instance.is_ready()
 
@@ -133,7 +134,7 @@ def test_an_answer_that_came_while_the_server_stood_still_counts(workshop: Works
 
 def test_it_is_asked_while_a_batch_is_executed(workshop: Workshop) -> None:
     async def body() -> None:
-        async with workshop.instance(EVALUATE + READY, EVALUATE_CONFIG) as instance:
+        async with workshop.instance(EVALUATE + READY, EVALUATE_CONFIG, settings=PATIENT) as instance:
             waiting = asyncio.ensure_future(Evaluator(instance)("released.wait()"))
             assert await instance.is_ready()
             assert not waiting.done()
