@@ -24,7 +24,7 @@ def exchanges() -> Iterator[Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("group", "index", "exchange"), list(exchanges()))
 def test_conch_answers_as_triton_does(
     group: str, index: int, exchange: Exchange, replay: Callable[[str], list[Answer]]
@@ -45,7 +45,7 @@ NEWER_FAMILIES = {"nv_model_load_duration_secs"}
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_metrics_page_has_tritons_families_and_no_others_of_that_name(
     replay: Callable[[str], list[Answer]],
 ) -> None:
