@@ -268,7 +268,7 @@ def test_a_client_that_reads_nothing_is_cut_off_after_the_idle_timeout(own_serve
         own_served.call(lambda: listener._sweeper.cancel())  # time is what the test says
         own_served.wait_until(lambda: any(each._transport.get_write_buffer_size() for each in listener._connections))
         own_served.sweep(100)
-        own_served.sweep(600)
+        own_served.sweep(500)
         assert own_served.call(lambda: listener.connection_count) == 1
         later = itertools.count(1400, 700)  # as long as the system still takes something, the connection is kept
 
