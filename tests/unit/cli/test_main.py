@@ -99,6 +99,7 @@ def run(args):
     finally:
         print("cleared away")
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts tests in the background has it ignored
 tasks.library = Library()
 tasks.run = run
 atexit.register(print, "at exit")
