@@ -6,12 +6,18 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import psutil
 import pytest
 
 # Models of tests are tiny: threads would only wait for each other, in this process and in those it starts. Who sets the
 # variable otherwise has it so. It is read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# How long an example takes, or making one up, says something of the machine, not of the code.
+hypothesis.settings.register_profile("conch", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("conch")
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +34,7 @@ def no_leaked_processes(request: pytest.FixtureRequest) -> Iterator[None]:
     if not (new := child_pids() - before):
         return
     left = [child for child in psutil.Process().children() if child.pid in new]
-    _, alive = psutil.wait_procs(left, timeout=5)
+    _, alive = psutil.wait_procs(left, timeout=30)
     if alive:
         described = [_describe(child) for child in alive]
         for child in alive:

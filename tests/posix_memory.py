@@ -30,8 +30,15 @@ def shared_object(name: str, content: bytes) -> Iterator[mmap.mmap]:
         _posixshmem.shm_unlink(name)
 
 
-def objects_of_others() -> set[str]:
-    """The names of the shared memory objects on this machine, but for those that tests make, and those a real Triton
-    beside the tests may have."""
-    spared = (OF_TESTS.removeprefix("/"), "triton_python_backend")
-    return {path.name for path in Path("/dev/shm").iterdir() if not path.name.startswith(spared)}
+def objects_of(pid: int) -> set[str]:
+    """The names of the shared memory objects that a process has open or mapped, but for those that tests make.
+
+    Those of all processes would say nothing: others make and take away their own at any moment.
+    """
+    directory = Path(f"/proc/{pid}")
+    paths = [line.split(maxsplit=5)[-1] for line in (directory / "maps").read_text().splitlines()]
+    for descriptor in (directory / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed again
+            paths.append(str(descriptor.readlink()))
+    names = {path.removeprefix("/dev/shm/") for path in paths if path.startswith("/dev/shm/")}
+    return {name for name in names if not name.startswith(OF_TESTS.removeprefix("/"))}

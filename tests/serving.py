@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -11,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,19 +39,35 @@ class ServerProcess(msgspec.Struct):
     def log_text(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def stop(self, timeout_s: float = 30) -> int:
+    def stop(self, timeout_s: float = 60) -> int:
         """SIGTERM and wait; returns the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout_s)
 
 
+#: The sockets of the latest ports: as long as they are bound, the system gives these ports to nobody else. A server can
+#: listen on them all the same, as it allows addresses to be used again, and so do these.
+_RESERVED: deque[socket.socket] = deque(maxlen=64)
+
+
 def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """Ports for servers that are about to start, which no other process takes meanwhile."""
+    ports = []
+    for _ in range(count):
+        if len(_RESERVED) == _RESERVED.maxlen:
+            _RESERVED.popleft().close()
+        _RESERVED.append(socket.socket())
+        _RESERVED[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _RESERVED[-1].bind(("127.0.0.1", 0))
+        ports.append(_RESERVED[-1].getsockname()[1])
+    return ports
+
+
+@atexit.register
+def _release_ports() -> None:
+    while _RESERVED:
+        _RESERVED.popleft().close()
 
 
 def launch(repository: Path, log: Path, *flags: str) -> ServerProcess:
@@ -66,7 +84,7 @@ def launch(repository: Path, log: Path, *flags: str) -> ServerProcess:
 
 
 @contextlib.contextmanager
-def serving(repository: Path, *flags: str, ready: bool = True, limit_s: float = 60) -> Iterator[ServerProcess]:
+def serving(repository: Path, *flags: str, ready: bool = True, limit_s: float = 100) -> Iterator[ServerProcess]:
     """A server, ready unless told otherwise; stopped at the end whatever happened."""
     server = launch(repository, repository.parent / f"{repository.name}.log", *flags)
     try:
@@ -91,13 +109,13 @@ def ended(server: ServerProcess) -> bool:
 
 def answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
+        with urllib.request.urlopen(url, timeout=5) as answer:
             return answer.status == 200
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False
 
 
-def wait_until(condition: object, limit_s: float = 20) -> None:
+def wait_until(condition: object, limit_s: float = 60) -> None:
     """Poll until `condition()` is true; fails the test when it never is."""
     deadline = time.monotonic() + limit_s
     while not condition():  # type: ignore[operator]

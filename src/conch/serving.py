@@ -37,8 +37,11 @@ def serve(options: ServeOptions) -> int:
         raise_open_file_limit()
         keep_freed_memory()
         shorten_time_slice()
-        with asyncio.Runner(loop_factory=new_event_loop()) as runner:
-            return runner.run(_Application(options, logs).run())
+        try:
+            with asyncio.Runner(loop_factory=new_event_loop()) as runner:
+                return runner.run(_Application(options, logs).run())
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
     except StartupError as error:
         print(f"error: creating server: {error}", file=sys.stderr)
         return 1
@@ -82,6 +85,8 @@ class _Application:
             return await self._run(server, listeners)
         finally:
             await asyncio.gather(*(listener.close() for listener in listeners.values()))
+            # The loop gives its signals back to the system: one more SIGTERM would end a stop that went well with -15.
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
 
     async def _run(self, server: InferenceServer, listeners: Mapping[str, Listener]) -> int:
         options = self._options

@@ -181,6 +181,8 @@ def send_grpc(request: GrpcRequest, target: Target) -> GrpcAnswer:
     received: list[bytes] = []
     limits = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     with grpc.insecure_channel(f"127.0.0.1:{target.grpc}", options=limits) as channel:
+        if request.timeout_s != PATIENCE_S:  # a deadline is for the call, not for the connection
+            grpc.channel_ready_future(channel).result(PATIENCE_S)
         try:
             if request.method == "ModelStreamInfer":
                 received.extend(channel.stream_stream(path)(iter(payloads), **options))

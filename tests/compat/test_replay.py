@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from .compare import differences, family
+from .compare import family
 from .differences import ON_PURPOSE
 from .messages import GOLDEN_DIRECTORY, Answer, Exchange, HttpAnswer, load_golden
-from .normalise import comparable
 from .scenarios import GROUPS
 from .server import spared
+from .verdict import found, unexplained
 
 
 def exchanges() -> Iterator[Any]:
@@ -25,19 +24,19 @@ def exchanges() -> Iterator[Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("group", "index", "exchange"), list(exchanges()))
 def test_conch_answers_as_triton_does(
     group: str, index: int, exchange: Exchange, replay: Callable[[str], list[Answer]]
 ) -> None:
     if spared(exchange):
         pytest.skip("ends or stops a Triton")
-    found = differences(exchange.scenario, comparable(exchange.answer), comparable(replay(group)[index]))
+    answer = replay(group)[index]
+    left = unexplained(group, exchange, answer)
+    assert not left, "\n".join(["conch answers otherwise than Triton:", *left])
     purpose = ON_PURPOSE.get((group, exchange.scenario.name))
-    unexplained = [line for line in found if purpose is None or not re.fullmatch(purpose.lines, line, re.DOTALL)]
-    assert not unexplained, "\n".join(["conch answers otherwise than Triton:", *unexplained])
     if purpose is not None:
-        assert found, "conch answers as Triton does now: take the scenario out of differences.py"
+        assert found(exchange, answer), "conch answers as Triton does now: take the scenario out of differences.py"
         pytest.xfail(purpose.reason)
 
 
@@ -46,7 +45,7 @@ NEWER_FAMILIES = {"nv_model_load_duration_secs"}
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_metrics_page_has_tritons_families_and_no_others_of_that_name(
     replay: Callable[[str], list[Answer]],
 ) -> None:

@@ -114,7 +114,7 @@ def bench(kind: Kind, tmp_path: Path) -> Bench:
 
 
 def run(coroutine: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(coroutine, 60))
+    asyncio.run(asyncio.wait_for(coroutine, 100))
 
 
 def request(*values: float) -> InferRequest:

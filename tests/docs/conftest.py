@@ -61,7 +61,7 @@ class Workplace(msgspec.Struct):
         ports = {"8000": self.server.http, "8001": self.server.grpc, "8002": self.server.metrics}
         return re.sub(r"localhost:(800[012])", lambda found: f"127.0.0.1:{ports[found[1]]}", text)
 
-    def run(self, command: list[str], timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(self, command: list[str], timeout_s: float = 110) -> subprocess.CompletedProcess[str]:
         """Run a program here, with this environment's `conch` and `python3` in front."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return subprocess.run(

@@ -72,7 +72,7 @@ def test_error_texts_of_the_page_are_texts_of_the_code(quoted: str) -> None:
 
 
 def test_the_metrics_page_has_the_metrics_that_a_server_shows(metrics_url: str) -> None:
-    with urllib.request.urlopen(metrics_url, timeout=10) as answer:
+    with urllib.request.urlopen(metrics_url, timeout=60) as answer:
         shown = set(re.findall(r"^# TYPE (\w+) (\w+)$", answer.read().decode(), re.MULTILINE))
     described = {(row[0].strip("`"), row[1]) for row in table_rows(METRICS) if re.match(r"`(nv|conch)_", row[0])}
     of_gpus = {(name, kind) for name, _, kind, _ in GPU_METRICS}

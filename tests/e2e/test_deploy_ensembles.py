@@ -36,7 +36,7 @@ from conch.inprocess.loaded import InferModel, loaded_models
 from tests.checkpoints.in_process import InProcessModel, loaded
 from tests.e2e.test_deploy_tasks import ask, ask_rows, differences, unpacked
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 LIGHT = (
     "audio-classification",

@@ -286,7 +286,7 @@ def ask_rows(server: ServerProcess, name: str, call: wire.Call) -> dict[str, Any
     return {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", SERVED)
 def test_served_model_gives_concurrent_clients_the_pipeline_s_answers(
     name: str, models: Models, server: ServerProcess

@@ -23,7 +23,7 @@ pytest.importorskip("transformers", reason="deploying needs transformers: pip in
 from conch.deploy.run import Order, write
 from conch.inprocess.loaded import loaded_models
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 NAME = "writer"
 GREEDY = {"max_new_tokens": 6, "do_sample": False}

@@ -38,13 +38,16 @@ output [ { name: "NUMBER" data_type: TYPE_INT32 dims: [ 1 ] } ]
 model_transaction_policy { decoupled: true }
 """
 
+#: Executes until the file is there.
 SLOW = """
+import os
 import time
 
 
 class TritonPythonModel:
     def execute(self, requests):
-        time.sleep(1)
+        while not os.path.exists("FILE"):
+            time.sleep(0.01)
         return []
 """
 
@@ -121,21 +124,23 @@ def test_a_decoupled_model_answers_any_number_of_times(tmp_path: Path) -> None:
 
 
 def test_a_request_can_be_given_up(tmp_path: Path) -> None:
-    root = ModelRepositoryBuilder(tmp_path / "models").add("slow", SLOW, REPEAT_CONFIG).root
+    go = tmp_path / "go"
+    root = ModelRepositoryBuilder(tmp_path / "models").add("slow", SLOW.replace("FILE", str(go)), REPEAT_CONFIG).root
     with conch.Server(root) as server:
         waiting = server.model("slow").infer(inputs={"COUNT": np.array([1], np.int32)})
         waiting.cancel()
         with pytest.raises(CancelledError):
             next(waiting)
+        go.touch()
 
 
 def test_a_model_that_does_not_load_keeps_the_server_from_starting(tmp_path: Path) -> None:
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     root = ModelRepositoryBuilder(tmp_path / "models").add("broken", "import nothing_of_that_name", REPEAT_CONFIG).root
     server = conch.Server(root)
     with pytest.raises(ConchError, match=r"'broken': .*nothing_of_that_name"):
         server.start()
-    assert threading.active_count() == threads
+    assert threads.issuperset(threading.enumerate())
     with conch.Server(root, exit_on_error=False) as tolerant:
         assert not tolerant.model("broken").ready()
 

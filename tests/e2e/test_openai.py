@@ -25,7 +25,7 @@ from conch.deploy.plan import Choices
 from conch.deploy.run import Order, write
 from tests.checkpoints import text as texts
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What lay in the harbour?"}]
 PROMPT = "The wind came in"

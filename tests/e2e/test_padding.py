@@ -47,7 +47,7 @@ output [
   {{ name: "doubled" data_type: TYPE_INT64 dims: [ -1 ] }},
   {{ name: "seen" data_type: TYPE_INT64 dims: [ 4 ] }}
 ]
-dynamic_batching {{ max_queue_delay_microseconds: 20000000 }}
+dynamic_batching {{ max_queue_delay_microseconds: 200000000 }}
 instance_group {{ kind: KIND_CPU }}
 parameters {{ key: "conch.padding" value {{ string_value: {json.dumps(json.dumps(DECLARED))} }} }}
 parameters {{ key: "conch.max_padding_ratio" value {{ string_value: "4" }} }}
@@ -70,7 +70,7 @@ def test_a_python_model_gets_equal_shapes_and_clients_their_own(tmp_path: Path) 
         asked = [(1, 3), (2, 5), (1, 1)]
         running = [client.async_infer("double", inputs(rows, length)) for rows, length in asked]
         for (rows, length), each in zip(asked, running, strict=True):
-            answer = each.get_result(timeout=15)
+            answer = each.get_result(timeout=100)
             expected = 2 * np.arange(rows * length).reshape(rows, length)
             assert answer.as_numpy("doubled").tolist() == expected.tolist()
             assert answer.as_numpy("seen").tolist() == [[3, rows, 5, rows * length]] * rows

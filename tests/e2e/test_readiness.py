@@ -62,7 +62,7 @@ def switch_server(tmp_path: Path) -> Iterator[ServerProcess]:
         (directory / "1").mkdir(parents=True)
         (directory / "1" / "model.py").write_text(model)
         (directory / "config.pbtxt").write_text(config)
-    with serving(tmp_path / "models") as server:
+    with serving(tmp_path / "models", "--backend-config=python,readiness-timeout-seconds=60") as server:
         yield server
 
 

@@ -130,7 +130,7 @@ def test_a_checkpoint_is_deployed_at_the_start_and_found_deployed_by_the_next_se
     empty.mkdir()
     url = f"hf://{EXAMPLES / 'shapes-clip'}?name=shapes&no-verify=true"
     flags = [f"--model-repository={url}", f"--repository-cache-directory={tmp_path / 'cache'}"]
-    with serving(empty, *flags, limit_s=110) as server:
+    with serving(empty, *flags, limit_s=250) as server:
         assert index(server) == [("shapes", "READY")]
         assert "shapes: wrote shapes" in server.log_text()
         assert not list(empty.iterdir())

@@ -114,7 +114,7 @@ def test_two_sequences_over_one_stream_do_not_mix(server: ServerProcess) -> None
                 )
         sums: dict[str, list[int]] = {"7": [], "seven": []}
         for _ in range(2 * len(values)):
-            result, error = answers.get(timeout=20)
+            result, error = answers.get(timeout=60)
             assert error is None
             name, _, position_text = result.get_response().id.rpartition("_")
             assert int(position_text) == len(sums[name])

@@ -66,7 +66,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, pairs: dict[str, Pair]) -> 
     ]
     running = launch(directory / "models", directory / "server.log", *flags)
     try:
-        wait_until(lambda: ended(running) or is_serving(running), 60)
+        wait_until(lambda: ended(running) or is_serving(running), 100)
         assert running.process.poll() is None, running.log_text()
         yield running
     finally:
@@ -76,7 +76,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, pairs: dict[str, Pair]) -> 
 def is_serving(running: ServerProcess) -> bool:
     """The metrics port has no TLS, and lists the model once it is loaded."""
     page = f"http://127.0.0.1:{running.metrics}/metrics"
-    return answers(page) and b'model="echo"' in urllib.request.urlopen(page, timeout=5).read()
+    return answers(page) and b'model="echo"' in urllib.request.urlopen(page, timeout=60).read()
 
 
 def over_http(running: ServerProcess, root: Pair, own: Pair | None) -> list[int]:
@@ -100,7 +100,7 @@ def over_grpc(running: ServerProcess, root: Pair, own: Pair | None) -> list[int]
     url = f"localhost:{running.grpc}"
     with triton_grpc.InferenceServerClient(url, creds=credentials, channel_args=arguments) as client:
         tensor = triton_grpc.InferInput("IN", [3], "INT32").set_data_from_numpy(np.array([1, 2, 3], np.int32))
-        found: list[int] = client.infer("echo", [tensor], client_timeout=20).as_numpy("OUT").tolist()
+        found: list[int] = client.infer("echo", [tensor], client_timeout=60).as_numpy("OUT").tolist()
         return found
 
 
@@ -132,7 +132,7 @@ def test_a_client_that_trusts_another_authority_turns_away(server: ServerProcess
 
 
 def test_plain_text_gets_no_answer(server: ServerProcess) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.http, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.http, timeout=60)
     with pytest.raises((http.client.HTTPException, ConnectionError)):
         connection.request("GET", "/v2/health/live")
         connection.getresponse()

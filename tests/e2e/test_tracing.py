@@ -134,7 +134,7 @@ def ask(server: conch.Serve, model: str, name: str, calls: str = "", **headers: 
         "parameters": {"calls": calls} if calls else {},
     }
     url = f"http://127.0.0.1:{server.http_port}/v2/models/{model}/infer"
-    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers), timeout=20) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers), timeout=60) as answer:
         assert answer.status == 200
         return json.loads(answer.read())["outputs"][0]["data"][0]
 
@@ -261,7 +261,7 @@ def test_spans_of_an_ensemble_join_the_clients_trace_over_otlp(repository: Path,
     with serving(repository, options) as server:
         ask(server, "chain", "IN", traceparent=TRACEPARENT)
         ask(server, "chain", "IN")  # one in a thousand, and nobody asks for it
-    (resource,) = messages.ExportTraceServiceRequest.FromString(_Collector.received.get(timeout=20)).resource_spans
+    (resource,) = messages.ExportTraceServiceRequest.FromString(_Collector.received.get(timeout=60)).resource_spans
     assert any(
         each.key == "service.name" and each.value.string_value == "probe" for each in resource.resource.attributes
     )
@@ -281,7 +281,7 @@ def test_spans_of_an_ensemble_join_the_clients_trace_over_otlp(repository: Path,
 
 def spans_of(messages: Any) -> dict[str, Any]:
     """The spans of one export by their names; those named as another one are left out."""
-    request = messages.ExportTraceServiceRequest.FromString(_Collector.received.get(timeout=20))
+    request = messages.ExportTraceServiceRequest.FromString(_Collector.received.get(timeout=60))
     return {span.name: span for part in request.resource_spans for scope in part.scope_spans for span in scope.spans}
 
 

@@ -234,7 +234,7 @@ def test_frontends_open_ports_of_the_server(server: tritonserver.Server) -> None
         client.close()
         with tritonclient.grpc.InferenceServerClient(f"{local}:{grpc.port}") as other:
             assert other.is_server_ready()
-        with urllib.request.urlopen(f"http://{local}:{page.port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{local}:{page.port}/metrics", timeout=60) as answer:
             assert b"nv_inference_request_success" in answer.read()
         with pytest.raises(InvalidArgumentError, match="KServeHttp is running already"):
             http.start()
@@ -260,7 +260,7 @@ def test_a_frontend_ends_with_its_server(repository: Path) -> None:
         frontend.start()
         port = frontend.port
     with pytest.raises(OSError, match="refused"):
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/v2", timeout=5)
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/v2", timeout=60)
     frontend.stop()
 
 

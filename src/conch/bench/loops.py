@@ -134,6 +134,7 @@ class OpenLoop:
 
     async def stop(self, patience_s: float) -> list[int]:
         """Send no more than what is due and wait for it; returns when requests were due that were not answered."""
+        self._on_time()  # what came due while the machine stood still
         self._running = False
         self._note_idle()
         try:

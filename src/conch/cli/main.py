@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
 import difflib
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -42,8 +45,15 @@ class _Parser(argparse.ArgumentParser):
         self.error(f"unknown flag '{name}'" + (f"; did you mean '{close[0]}'?" if close else ""))
 
 
+class _Terminated(SystemExit):
+    """SIGTERM came."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line (`sys.argv` when `argv` is None); returns the exit code."""
+    """Run one command line; returns the exit code.
+
+    With `argv` None it is that of this process, which ends here where it is interrupted.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = arguments[0] if arguments else ""
     if command not in COMMANDS:
@@ -58,14 +68,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, _end)
     try:
         code: int = module.run(args)
-    except KeyboardInterrupt:
-        return 130
+    except (KeyboardInterrupt, _Terminated) as interruption:
+        code = 128 + (signal.SIGTERM if isinstance(interruption, _Terminated) else signal.SIGINT)
+        if argv is None:
+            _leave(code)
+        if isinstance(interruption, _Terminated):
+            raise
     return code
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process, whose command has cleared away what it began, without taking its libraries apart.
+
+    An interpreter with torch and transformers in it needs seconds for that.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            stream.flush()
+    os._exit(code)
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
     """End as Ctrl-C does: what was begun is cleared away, processes that were started end."""
-    sys.exit(128 + number)
+    raise _Terminated(128 + number)
 
 
 def _without_command(arguments: Sequence[str]) -> int:

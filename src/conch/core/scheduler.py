@@ -25,6 +25,7 @@ from conch.core.padding import cut_response, longest_of, pad_request
 from conch.core.queue import Pending, Progress, RequestFuture, RequestQueue, described
 from conch.core.regrouping import Regrouping
 from conch.core.stats import ModelStats, PaddingStat
+from conch.core.time_out_log import TimeOutLog
 from conch.core.workers import Worker, Workers
 from conch.errors import (
     BackendError,
@@ -80,6 +81,7 @@ class Scheduler:
             stats.padding = PaddingStat()
         self._ordered = bool(batching and batching.preserve_ordering) and not config.decoupled
         self._queue = RequestQueue(batching)
+        self._time_outs = TimeOutLog(config.name, clock)
         self._stats = stats
         self._respond = respond
         self._clock = clock
@@ -173,7 +175,10 @@ class Scheduler:
         now_ns = self._clock.monotonic_ns()
         wake_ns = 0
         if queue.timed:
-            for pending in queue.expire(now_ns):
+            expired = queue.expire(now_ns)
+            if expired:
+                self._time_outs.tell(expired)
+            for pending in expired:
                 self._stats.pending_count -= 1
                 self._fail(pending, RejectedError("Request timeout expired"))
             wake_ns = queue.next_deadline_ns()

@@ -19,7 +19,7 @@ import msgspec
 from conch.backend_api import Instance, Output
 from conch.config.complete import SEQUENCE_IDLE_US
 from conch.config.schema import DirectSequences, DynamicBatching, ModelConfig, OldestSequences, SequenceBatching
-from conch.core.batch_hold import NO_HOLDS, BatchHold, Holds
+from conch.core.batch_hold import NO_HOLDS, Holds
 from conch.core.clock import Clock, Timer
 from conch.core.draining import Drain
 from conch.core.queue import Pending, RequestFuture, nothing
@@ -30,6 +30,7 @@ from conch.core.sequence_controls import SequenceControls
 from conch.core.sequence_lane import Entry, Lane, Sent, Slot
 from conch.core.sequence_states import SequenceStates
 from conch.core.stats import ModelStats
+from conch.core.time_out_log import TimeOutLog
 from conch.errors import (
     ConchError,
     FailureReason,
@@ -77,10 +78,10 @@ class SequenceScheduler(ABC):
         self._respond = respond
         self._clock = clock
         self._loop = asyncio.get_running_loop()
+        self._time_outs = TimeOutLog(config.name, clock)
         self._strategy = batching.strategy
         places, lane_batching = _places(config, batching.strategy)
         inner = msgspec.structs.replace(config, dynamic_batching=lane_batching, parameters={})
-        self._hold = BatchHold(0)
         self._lanes = [Lane(Scheduler(inner, [labelled], stats, self._answer, clock, holds)) for labelled in instances]
         self._table: SequenceTable[Entry] = SequenceTable(len(self._lanes), places)
         self._slots = [
@@ -130,9 +131,6 @@ class SequenceScheduler(ABC):
             self._look_at(slot)
         elif deadline_ns:
             self._plan_timer(deadline_ns)
-        if self._hold.active:
-            for slot in self._slots:
-                self._look_at(slot)
 
     async def drain(self) -> None:
         """Wait until every submitted request has ended."""
@@ -344,6 +342,7 @@ class SequenceScheduler(ABC):
         now_ns = self._clock.monotonic_ns()
         error = RejectedError("timeout of the corresponding sequence has been expired")
         for backlog in self._table.expire(now_ns):
+            self._time_outs.tell([entry.pending for entry in backlog.entries])
             self._refuse_all(backlog, error)
         next_ns = self._table.next_deadline_ns()
         for slot in self._slots:

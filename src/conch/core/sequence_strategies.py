@@ -75,6 +75,13 @@ class DirectScheduler(SequenceScheduler):
         delay_ns = strategy.max_queue_delay_microseconds * 1000
         self._policy = DirectPolicy(max(1, config.max_batch_size), utilization, delay_ns)
 
+    def submit(self, pending: Pending) -> None:
+        """See `SequenceScheduler.submit`; while batches are kept back, it may be the one that all lanes wait for."""
+        super().submit(pending)
+        if self._hold.active:
+            for slot in self._slots:
+                self._look_at(slot)
+
     def _look_at(self, slot: Slot) -> None:
         """Plan one look at all places of the lane for this turn of the event loop."""
         lane = slot.lane

@@ -31,11 +31,12 @@ class Worker:
     Attributes:
         streaming: the instance, if its model may answer requests by itself.
         leaves: settled once it executes nothing more; None as long as it is to stay.
+        lost: what it died of between its last answer and the moment when it is idle again.
         owes: requests that its model still has to answer by itself.
         revival: brings it back.
     """
 
-    __slots__ = ("attempts", "instance", "label", "leaves", "owes", "revival", "revived_ns", "streaming")
+    __slots__ = ("attempts", "instance", "label", "leaves", "lost", "owes", "revival", "revived_ns", "streaming")
 
     def __init__(self, instance: Instance, label: str) -> None:
         self.instance = instance
@@ -44,6 +45,7 @@ class Worker:
         self.attempts = 0
         self.revived_ns = 0
         self.leaves: asyncio.Future[None] | None = None
+        self.lost: ConchError | None = None
         self.owes: list[RequestFuture] = []
         self.revival: asyncio.Task[None] | None = None
 
@@ -96,10 +98,12 @@ class Workers:
 
     def release(self, worker: Worker) -> None:
         """A worker has executed: it is free for the next batch, or to leave."""
-        if worker.leaves is None:
-            self.idle.append(worker)
-        else:
+        if worker.leaves is not None:
             worker.leaves.set_result(None)
+        elif worker.lost is not None:
+            self._mourn(worker, worker.lost)
+        else:
+            self.idle.append(worker)
 
     def replace(self, instances: Sequence[tuple[str, Instance]]) -> Sequence[Worker]:
         """Execute on these from now on; those that are to leave, for `let_go`."""
@@ -140,6 +144,7 @@ class Workers:
         """An instance has died: bring it back, unless it was to leave."""
         if self._closed:
             return
+        worker.lost = None
         self._on_death(error)
         if worker.leaves is not None:
             worker.leaves.set_result(None)
@@ -168,10 +173,15 @@ class Workers:
             worker.leaves.set_result(None)
 
     def _on_idle_death(self, worker: Worker, error: ConchError) -> None:
-        if worker in self.idle:  # else a batch or a restart has run into the death itself
+        if worker in self.idle:
             self.idle.remove(worker)
-            logger.error("%s (it was idle); restarting", error.message)
-            self.revive(worker, error)
+            self._mourn(worker, error)
+        else:
+            worker.lost = error
+
+    def _mourn(self, worker: Worker, error: ConchError) -> None:
+        logger.error("%s (it was idle); restarting", error.message)
+        self.revive(worker, error)
 
     async def _bring_back(self, worker: Worker, error: ConchError) -> None:
         """Restart with back-off until it succeeds.
@@ -190,13 +200,17 @@ class Workers:
             if delay_s:
                 logger.warning("instance %s is restarted in %.1f s", worker.label, delay_s)
                 await self._clock.sleep(delay_s)
+            worker.lost = None
             try:
                 await worker.instance.restart()
             except ConchError as failure:
                 logger.error("instance %s did not restart: %s", worker.label, failure.message)
                 error, failed = failure, True
                 continue
-            break
+            if worker.lost is None:
+                break
+            logger.error("%s (just restarted); restarting", worker.lost.message)
+            error = worker.lost
         self._broken.pop(worker, None)
         worker.revival = None
         worker.revived_ns = self._clock.monotonic_ns()

@@ -24,7 +24,7 @@ def test_a_call_comes_when_it_is_due_and_not_before() -> None:
         fired: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         due_ns = clock.monotonic_ns() + 3 * MS
         clock.call_at(due_ns, lambda: fired.set_result(clock.monotonic_ns()))
-        assert await asyncio.wait_for(fired, 10) >= due_ns
+        assert await asyncio.wait_for(fired, 60) >= due_ns
         clock.close()
 
     asyncio.run(work())
@@ -37,7 +37,7 @@ def test_a_time_that_has_passed_fires_at_once() -> None:
         fired: asyncio.Future[int] = loop.create_future()
         asked_ns = clock.monotonic_ns()
         clock.call_at(0, lambda: fired.set_result(clock.monotonic_ns()))  # which must not disarm the timer
-        assert await asyncio.wait_for(fired, 10) >= asked_ns
+        assert await asyncio.wait_for(fired, 60) >= asked_ns
         clock.close()
 
     asyncio.run(work())
@@ -50,7 +50,7 @@ def test_a_new_call_replaces_the_one_that_waits() -> None:
         done = asyncio.Event()
         clock.call_at(clock.monotonic_ns() + MS, lambda: fired.append("old"))
         clock.call_at(clock.monotonic_ns() + 2 * MS, done.set)
-        await asyncio.wait_for(done.wait(), 10)
+        await asyncio.wait_for(done.wait(), 60)
         assert fired == []
         clock.close()
 
@@ -64,7 +64,7 @@ def test_a_cancelled_call_is_not_made() -> None:
         done = asyncio.Event()
         clock.call_at(clock.monotonic_ns() + MS, lambda: fired.append(1)).cancel()
         other.call_at(other.monotonic_ns() + 2 * MS, done.set)
-        await asyncio.wait_for(done.wait(), 10)
+        await asyncio.wait_for(done.wait(), 60)
         assert fired == []
         clock.close()
         other.close()

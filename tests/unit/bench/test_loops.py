@@ -156,6 +156,18 @@ def test_open_loop_answers_what_is_due_before_it_stops() -> None:
     asyncio.run(work())
 
 
+def test_open_loop_sends_what_came_due_while_nothing_ran_before_it_stops() -> None:
+    async def work() -> None:
+        channels = FakeChannels(FakeClock(), None)
+        start_ns = channels.clock.monotonic_ns()
+        loop = opened(channels, (start_ns + each for each in (-30 * MS, -20 * MS, -10 * MS, 10 * MS)))
+        loop.start()
+        left = await loop.stop(patience_s=0)
+        assert [(due - start_ns) // MS for due in left] == [-30, -20, -10]
+
+    asyncio.run(work())
+
+
 def test_open_loop_tells_what_was_due_and_never_answered() -> None:
     async def work() -> None:
         channels = FakeChannels(FakeClock(), None)

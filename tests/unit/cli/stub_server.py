@@ -49,4 +49,4 @@ class StubServer:
         finally:
             self._server.shutdown()
             self._server.server_close()
-            thread.join(timeout=10)
+            thread.join(timeout=60)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from conch.bench import measure
 from conch.cli.main import main
 from tests.unit.cli.stub_server import StubServer
 
@@ -37,7 +39,18 @@ def stub_server() -> Iterator[StubServer]:
 
 
 def bench(server: StubServer, *arguments: str) -> int:
-    return main(["bench", "m", "--url", server.url, *SHORT, *arguments])
+    """Measure, and for longer than a moment where the machine is too busy to answer a few requests in it."""
+    pass_time = measure._pass
+
+    async def long_enough(seconds: float, tick: Callable[[float], None]) -> None:
+        before = len(server.requests)
+        await pass_time(seconds, tick)
+        while seconds and len(server.requests) < before + 6:
+            await asyncio.sleep(0.01)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "_pass", long_enough)
+        return main(["bench", "m", "--url", server.url, *SHORT, *arguments])
 
 
 def infers(server: StubServer) -> list[tuple[dict[str, Any], bytes]]:

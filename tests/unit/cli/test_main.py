@@ -81,3 +81,39 @@ def test_a_command_that_is_terminated_clears_away_what_it_began(monkeypatch: pyt
     finally:
         signal.signal(signal.SIGTERM, handler)
     assert (ended.value.code, cleared) == (143, ["away"])
+
+
+INTERRUPTED = """
+import atexit, signal, sys, time
+from conch.cli import main, tasks
+
+class Library:
+    def __del__(self):
+        print("taken apart")
+
+def run(args):
+    try:
+        print("begun")
+        signal.raise_signal(signal.{number})
+        time.sleep(60)
+    finally:
+        print("cleared away")
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts tests in the background has it ignored
+tasks.library = Library()
+tasks.run = run
+atexit.register(print, "at exit")
+sys.argv = ["conch", "tasks"]
+sys.exit(main.main())
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_process_that_is_interrupted_clears_away_and_takes_no_library_apart(number: str, code: int) -> None:
+    program = INTERRUPTED.format(number=number)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.split("\n"), done.stderr) == (
+        code,
+        ["begun", "cleared away", "at exit", ""],
+        "",
+    )

@@ -33,13 +33,19 @@ async def get(cache: RedisCache, key: bytes) -> CachedResponse | None:
 
 async def stored(server: RedisServer, count: int) -> None:
     """Wait until the server has that many values."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while len(server.values) < count:
             await asyncio.sleep(0.001)
 
 
+#: Milliseconds that no limit of a test that is not about limits is ever over.
+PATIENT = 60_000
+
+
 def options(server: RedisServer, **fields: object) -> RedisCacheOptions:
-    return RedisCacheOptions("127.0.0.1", server.port, **fields)  # type: ignore[arg-type]
+    """Of a cache that is patient where a test does not say otherwise."""
+    limits = {"connect_timeout": PATIENT, "socket_timeout": PATIENT, "wait_timeout": PATIENT} | fields
+    return RedisCacheOptions("127.0.0.1", server.port, **limits)  # type: ignore[arg-type]
 
 
 def test_an_entry_survives_its_form_in_redis() -> None:
@@ -143,7 +149,7 @@ def test_a_redis_that_hangs_is_a_miss_after_its_time_out() -> None:
         async with redis_server() as server:
             server.silent = True
             cache = RedisCache(options(server, socket_timeout=20), FakeClock())
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 assert await get(cache, b"k") is None
             await cache.close()
 
@@ -154,9 +160,9 @@ def test_a_lookup_that_gets_no_connection_in_time_is_a_miss_but_no_failure() -> 
     async def work() -> None:
         async with redis_server() as server:
             server.silent = True
-            cache = RedisCache(options(server, pool_size=1, wait_timeout=10, socket_timeout=5000), FakeClock())
+            cache = RedisCache(options(server, pool_size=1, wait_timeout=10), FakeClock())
             first = asyncio.ensure_future(get(cache, b"k"))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while not server.commands:
                     await asyncio.sleep(0.001)
                 assert await get(cache, b"k") is None
@@ -170,7 +176,7 @@ def test_a_lookup_that_gets_no_connection_in_time_is_a_miss_but_no_failure() -> 
 def test_insertions_that_pile_up_are_dropped() -> None:
     async def work() -> None:
         async with redis_server() as server:
-            cache = RedisCache(options(server, wait_timeout=5000), FakeClock())
+            cache = RedisCache(options(server), FakeClock())
             for number in range(MOST_INSERTIONS + 10):
                 cache.insert(b"%d" % number, ENTRY)
             await stored(server, MOST_INSERTIONS)
@@ -190,7 +196,7 @@ def test_a_value_that_is_no_entry_is_a_miss(value: bytes, caplog: pytest.LogCapt
             cache = RedisCache(options(server), FakeClock())
             assert await get(cache, b"k") is None
             cache.insert(b"k", ENTRY)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while server.values[KEY_PREFIX + b"k"] == value:
                     await asyncio.sleep(0.001)
             assert await get(cache, b"k") == ENTRY
@@ -220,7 +226,7 @@ def test_closing_ends_lookups_under_way() -> None:
     async def work() -> None:
         async with redis_server() as server:
             server.silent = True
-            cache = RedisCache(options(server, socket_timeout=5000), FakeClock())
+            cache = RedisCache(options(server), FakeClock())
             lookups = [asyncio.ensure_future(get(cache, b"k")) for _ in range(2)]
             await asyncio.sleep(0)
             await cache.close()

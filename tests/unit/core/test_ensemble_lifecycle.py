@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -374,9 +375,9 @@ def test_polling_brings_an_ensemble_back_with_its_step(tmp_path: Path) -> None:
     async def work(case: Case) -> None:
         async def poll_until(state: str) -> None:
             await case.clock.advance(1)
-            for _ in range(2000):
-                if case.states()["a_chain"].startswith(state):
-                    return
+            deadline = time.monotonic() + 60
+            while not case.states()["a_chain"].startswith(state):
+                assert time.monotonic() < deadline, case.states()
                 await asyncio.to_thread(int)  # directories are read in threads, too
 
         await case.lifecycle.load_all()

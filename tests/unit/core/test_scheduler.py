@@ -124,6 +124,29 @@ def test_a_request_that_waits_past_its_timeout_is_rejected_while_the_instance_is
     run(work())
 
 
+def test_requests_that_wait_too_long_are_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        policy = QueuePolicy(default_timeout_microseconds=1000)
+        harness = Harness(SlowBackend, make_config(batching=DynamicBatching(default_queue_policy=policy)))
+        running = harness.model.infer(make_request())
+        await settle()
+        for number in range(13):
+            late = [harness.model.infer(make_request(id=f"{number}{letter}")) for letter in "ab"]
+            await harness.clock.advance(1.0)
+            await asyncio.gather(*late, return_exceptions=True)
+        harness.instances[0].release()
+        await running
+        await harness.model.close()
+
+    with caplog.at_level(logging.INFO, "conch.core.scheduler"):
+        run(work())
+    text = "model 'echo': 2 requests (id '{0}a', '{0}b') rejected after waiting in the queue longer than allowed"
+    assert [(each.levelname, each.getMessage()) for each in caplog.records] == [
+        ("INFO", text.format(0)),
+        ("INFO", f"{text.format(10)}; 18 more since the last such line"),
+    ]
+
+
 def test_a_client_may_shorten_the_timeout_only_where_the_policy_allows_it() -> None:
     async def work(allowed: bool) -> None:
         policy = QueuePolicy(default_timeout_microseconds=1_000_000, allow_timeout_override=allowed)
@@ -293,6 +316,50 @@ def test_an_instance_that_dies_while_idle_is_restarted_before_the_next_request()
         await settle()
         assert instance.restarts == 1
         assert (await request).outputs
+        await harness.model.close()
+
+    run(work())
+
+
+def test_an_instance_that_dies_as_it_has_answered_gets_no_batch() -> None:
+    async def work() -> None:
+        harness = Harness(SlowBackend, make_config(batching=BATCHING))
+        slow = harness.instances[0]
+        answered = harness.model.infer(make_request())
+        await settle()
+        waiting = harness.model.infer(make_request())
+        slow.release()
+        slow.die(InstanceDiedError("gone"))  # before the scheduler has heard of the answer
+        assert (await answered).outputs
+        await settle()
+        assert slow.restarts == 1
+        assert len(slow.batches) == 2
+        slow.release()
+        assert (await waiting).outputs
+        await harness.model.close()
+
+    run(work())
+
+
+def test_an_instance_that_dies_as_it_is_back_is_restarted_again() -> None:
+    async def work() -> None:
+        harness = Harness(EchoBackend, make_config(batching=BATCHING))
+        instance = harness.instances[0]
+        restart = instance.restart
+
+        async def restart_in_vain() -> None:
+            await restart()
+            if instance.restarts == 1:
+                instance.die(InstanceDiedError("gone again"))
+
+        instance.restart = restart_in_vain  # type: ignore[method-assign]
+        instance.die(InstanceDiedError("gone"))
+        request = harness.model.infer(make_request())
+        await settle()
+        assert (instance.restarts, request.done()) == (1, False)
+        await harness.clock.advance(0.6)
+        assert (await request).outputs
+        assert (instance.restarts, len(instance.batches)) == (2, 1)
         await harness.model.close()
 
     run(work())

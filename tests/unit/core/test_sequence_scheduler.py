@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -251,7 +252,7 @@ def test_a_sequence_without_a_slot_waits_for_the_end_of_another() -> None:
     run(work())
 
 
-def test_a_sequence_that_waits_longer_than_its_timeout_is_given_up() -> None:
+def test_a_sequence_that_waits_longer_than_its_timeout_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
     async def work() -> None:
         harness = SequenceHarness(sequences(OLDEST))
         first = [harness.ask(1, 1, START), harness.ask(2, 2, START)]
@@ -268,7 +269,9 @@ def test_a_sequence_that_waits_longer_than_its_timeout_is_given_up() -> None:
         await asyncio.gather(*first)
         await harness.model.close()
 
-    run(work())
+    with caplog.at_level(logging.INFO, "conch.core.scheduler"):
+        run(work())
+    assert "2 requests rejected after waiting in the queue longer than allowed" in caplog.text
 
 
 def test_an_idle_sequence_ends_and_its_slot_goes_to_another() -> None:

@@ -48,7 +48,7 @@ def test_a_request_is_a_span_with_the_spans_of_its_models_in_it() -> None:
     assert format(outer.context.trace_id, "032x") in TRACEPARENT
     assert format(outer.parent.span_id, "016x") in TRACEPARENT
     assert (outer.end_time - outer.start_time) == 65
-    assert abs(outer.start_time - time.time_ns() + time.monotonic_ns()) < 1e9
+    assert abs(outer.start_time - time.time_ns() + time.monotonic_ns()) < 100e9
     assert [event.name for event in outer.events] == ["HTTP_RECV_START", "HTTP_SEND_END"]
     assert spans["step"].attributes["triton.trace_parent_id"] == 1
     assert spans["step"].status.description == "it failed"

@@ -88,6 +88,7 @@ class StubProcess:
         self.readiness = ReadinessChecks(checks, lambda: self.calls.name)
         self._output = OutputLines(output, self.calls.log_output)
         self._watch = _ExitWatch(self._process, self._on_exit)
+        self._told = False
         #: Called once when it dies while nobody waits for an answer.
         self.on_idle_death: Callable[[ConchError], None] = lambda error: None
         #: What it died of while nobody waited for an answer.
@@ -162,7 +163,7 @@ class StubProcess:
     async def close(self, finalize_s: float) -> None:
         """End it: finalize the model (0: do not), let the interpreter end, or else terminate it, or else kill it.
 
-        A batch that is being executed is lost. Idempotent.
+        A batch that is being executed is lost. Who gives up waiting for the model has it killed. Idempotent.
         """
         if self._waiting is not None:
             self.kill()
@@ -171,6 +172,9 @@ class StubProcess:
                 await self.request((protocol.FINALIZE,), finalize_s, "finalize()")
             except ConchError as error:
                 logger.error("finalize of %s failed: %s", self.calls.name, error)
+            except asyncio.CancelledError:
+                self.kill()
+                raise
         self._closing = True
         if self._death is None:
             self._death = self.died_error()
@@ -206,6 +210,10 @@ class StubProcess:
 
     def _timed_out(self, timeout_s: float, doing: str) -> None:
         self._timer = None
+        late = self._waiting
+        self._control.drain()  # the loop may have stood still itself, and the answer be there
+        if self._waiting is not late:
+            return
         self.kill(
             InstanceDiedError(
                 f"{doing} of '{self.calls.name}' did not end within {timeout_s:g} s; its process was killed",
@@ -237,8 +245,10 @@ class StubProcess:
         self._stop_timer()
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
+            self._told = True
             waiting(error)
-        elif not self._closing and self.idle_death is None:
+        elif not self._closing and not self._told:
+            self._told = True
             self.idle_death = error
             self.on_idle_death(error)
 

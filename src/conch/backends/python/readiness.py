@@ -35,9 +35,13 @@ class ReadinessChecks:
         if self._answer is None:
             self._answer = asyncio.get_running_loop().create_future()
             self._channel.send(())
+        answer = self._answer
         try:
-            return await asyncio.wait_for(asyncio.shield(self._answer), timeout_s)
+            return await asyncio.wait_for(asyncio.shield(answer), timeout_s)
         except TimeoutError:
+            self._channel.drain()  # the loop may have stood still itself, and the answer be there
+            if answer.done():
+                return answer.result()
             logger.warning("%s: is_ready() did not answer within %g s", self._name(), timeout_s)
             return False
 

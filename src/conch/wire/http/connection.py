@@ -251,6 +251,8 @@ class Connection(asyncio.Protocol):
             request = self._waiting.popleft()
             if not self._waiting and not self._transport.is_closing():
                 self._transport.resume_reading()
+                # What has begun behind it could not come meanwhile: its time begins now.
+                self._progress_at = self._reader.started_at = self._loop.time()
             self._start(request)
         self._advancing = False
         if self._current is not None or self._waiting or self.closing:
@@ -324,7 +326,7 @@ class Connection(asyncio.Protocol):
                 self._progress_at = now
             elif quiet > limits.idle_timeout_s:
                 self.abort()
-        elif self._reader.receiving:
+        elif self._reader.receiving and not self._waiting:  # else it is not read on
             head_late = not self._reader.head_done and now - self._reader.started_at > limits.request_timeout_s
             if head_late or quiet > limits.request_timeout_s:
                 self._reader.abandon()

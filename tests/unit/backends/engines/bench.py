@@ -30,7 +30,7 @@ output { name: "y" data_type: TYPE_FP32 dims: -1 }
 
 
 def run(body: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(body, 60))
+    asyncio.run(asyncio.wait_for(body, 100))
 
 
 def write_config(root: Path, config: str) -> ModelSource:

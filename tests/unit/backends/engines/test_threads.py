@@ -66,7 +66,7 @@ def test_the_loop_goes_on_while_the_engine_computes(tmp_path: Path) -> None:
     go = threading.Event()
 
     async def body() -> None:
-        instance = instance_of(tmp_path, lambda: Doubling(before=lambda: go.wait(30) and None))
+        instance = instance_of(tmp_path, lambda: Doubling(before=lambda: go.wait(100) and None))
         await instance.start()
         running = asyncio.ensure_future(instance.execute([fp32([1])]))
         await asyncio.sleep(0)
@@ -161,7 +161,7 @@ def test_a_result_that_nobody_waits_for_any_more_disturbs_nobody(tmp_path: Path)
     go = threading.Event()
 
     async def body() -> None:
-        instance = instance_of(tmp_path, lambda: Doubling(before=lambda: go.wait(30) and None))
+        instance = instance_of(tmp_path, lambda: Doubling(before=lambda: go.wait(100) and None))
         await instance.start()
         given_up = asyncio.ensure_future(instance.execute([fp32([1])]))
         given_up.cancel()
@@ -214,14 +214,14 @@ def test_threads_that_ask_at_once_get_the_same_value() -> None:
         return made[-1]
 
     def ask() -> None:
-        barrier.wait(10)
+        barrier.wait(60)
         got.append(shared.acquire("key", make))
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert len(made) == 1
     assert got == made * 4
 

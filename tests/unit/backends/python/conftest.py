@@ -78,7 +78,7 @@ output { name: "OTHER" data_type: TYPE_STRING dims: 1 }
 
 def run(coroutine: Coroutine[Any, Any, None]) -> None:
     """Run a test's coroutine on a loop of its own: uvloop's, as the server does (the contract tests use asyncio's)."""
-    uvloop.run(asyncio.wait_for(coroutine, 60))
+    uvloop.run(asyncio.wait_for(coroutine, 100))
 
 
 def fp32(*values: float, name: str = "INPUT0") -> Tensor:
@@ -191,8 +191,8 @@ def workshop(tmp_path: Path) -> Workshop:
     return Workshop(tmp_path)
 
 
-async def until(condition: Any, seconds: float = 10.0) -> None:
-    """Wait for a condition, briefly."""
+async def until(condition: Any, seconds: float = 60.0) -> None:
+    """Wait for a condition; the limit only keeps a test that fails from hanging."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, "the condition did not come true"

@@ -22,8 +22,12 @@ def parameter(path: str) -> str:
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> Path:
-    """A virtual environment with numpy and a module nobody else has; conch is not in it."""
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A virtual environment with numpy and a module nobody else has; conch is not in it.
+
+    Processes of models do without PYTHONPATH, which may name conch.
+    """
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     root = tmp_path / "env"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", root], check=True)
     packages = next((root / "lib").glob("python*")) / "site-packages"

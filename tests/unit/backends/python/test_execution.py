@@ -346,9 +346,9 @@ class TritonPythonModel:
     async def body() -> None:
         async with workshop.instance(source) as instance:
             result = await instance.execute([request(fp32(1))])
-            assert 50e6 <= result.compute_infer_ns < 5e9
-            assert 0 < result.compute_input_ns < 5e9
-            assert 0 < result.compute_output_ns < 5e9
+            assert 50e6 <= result.compute_infer_ns < 60e9
+            assert 0 < result.compute_input_ns < 60e9
+            assert 0 < result.compute_output_ns < 60e9
 
     run(body())
 

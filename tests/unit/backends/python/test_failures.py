@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import select
 import signal
 import time
 
@@ -12,7 +13,10 @@ import numpy as np
 import psutil
 import pytest
 
+from conch.backend_api import BatchResult
+from conch.backends.python.instance import PythonInstance
 from conch.errors import BackendError, Code, ConchError, FailureReason, InstanceDiedError
+from conch.inference import InferRequest
 from conch.tensor import DataType, Tensor
 
 from .conftest import (
@@ -182,7 +186,7 @@ def test_a_model_that_takes_too_long_to_initialize_is_killed(workshop: Workshop)
     began = time.monotonic()
     text = workshop.load_error(source, settings={"stub-timeout-seconds": "0.5"})
     assert text == "initialize() of 'm_0_0' did not end within 0.5 s; its process was killed"
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 55
 
 
 @pytest.mark.parametrize("value", ["soon", "-1", "nan", "inf"])
@@ -219,13 +223,35 @@ def test_a_model_that_blocks_is_killed_after_the_execute_timeout_and_can_be_rest
     async def body() -> None:
         chosen = IDENTITY_CONFIG if where == "setting" else IDENTITY_CONFIG + parameter
         async with workshop.instance(source, chosen, settings=settings) as instance:
-            await instance.execute([request(fp32(1))])
             with pytest.raises(InstanceDiedError) as caught:
                 await instance.execute([request(fp32(1))] * 2)
             assert caught.value.message == "execute() of 'm_0_0' did not end within 0.4 s; its process was killed"
             assert caught.value.code is Code.UNAVAILABLE
-            await instance.restart()
-            assert arrays_of(await instance.execute([request(fp32(5))]))[0].tolist() == [[5]]
+            assert arrays_of(await restarted(instance, request(fp32(5))))[0].tolist() == [[5]]
+
+    run(body())
+
+
+async def restarted(instance: PythonInstance, asked: InferRequest) -> BatchResult:
+    """What the instance answers after a restart; where the machine stood still for its limit, after another."""
+    while True:
+        await instance.restart()
+        try:
+            return await instance.execute([asked])
+        except InstanceDiedError as error:
+            assert error.code is Code.UNAVAILABLE
+
+
+def test_an_answer_that_came_while_the_server_stood_still_is_no_time_out(workshop: Workshop) -> None:
+    async def body() -> None:
+        async with workshop.instance(settings={"execute-timeout-seconds": "0.1"}) as instance:
+            assert instance._process is not None
+            pid = instance.pid
+            running = instance.execute([request(fp32(1))])
+            select.select([instance._process._control._connection], [], [], 60)
+            time.sleep(0.15)
+            assert arrays_of(await running)[0].tolist() == [[1]]
+            assert instance.pid == pid
 
     run(body())
 
@@ -241,9 +267,9 @@ def test_a_death_amid_a_batch_fails_it_at_once_and_a_restart_serves_again(worksh
             first = evaluate.instance.pid
             began = time.monotonic()
             with pytest.raises(InstanceDiedError) as caught:
-                await evaluate.run(f"!{end}; import time; time.sleep(30)")
+                await evaluate.run(f"!{end}; import time; time.sleep(90)")
             assert caught.value.message == UNHEALTHY
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 60
             with pytest.raises(InstanceDiedError, match="not healthy"):
                 await evaluate.run("1")
             await evaluate.instance.restart()
@@ -319,14 +345,31 @@ def test_processes_that_a_model_started_end_with_it(workshop: Workshop) -> None:
     run(body())
 
 
+#: Dies, and leaves a fork in a session of its own behind, whose number is in the file.
+FORK_AND_DIE = """!
+ready, told = os.pipe()
+fork = os.fork()
+if fork == 0:
+    os.setsid()
+    os.write(told, b"!")
+    time.sleep(90)
+    os._exit(0)
+os.read(ready, 1)
+with open(FILE, "w") as file: file.write(str(fork))
+os._exit(1)
+"""
+
+
 def test_a_death_is_noticed_though_a_fork_of_the_model_holds_its_sockets(workshop: Workshop) -> None:
+    file = workshop.root / "fork"
+
     async def body() -> None:
         async with workshop.evaluator() as evaluate:
-            statement = "if os.fork() == 0: os.setsid(); time.sleep(1.5); os._exit(0)\nos._exit(1)"
-            began = time.monotonic()
             with pytest.raises(InstanceDiedError):
-                await evaluate.run("!" + statement)
-            assert time.monotonic() - began < 1.2
+                await evaluate.run(FORK_AND_DIE.replace("FILE", repr(str(file))))
+            fork = int(file.read_text())
+            assert is_running(fork)
+            os.kill(fork, signal.SIGKILL)
 
     run(body())
 
@@ -374,6 +417,22 @@ def test_a_model_that_does_not_end_is_ended(workshop: Workshop, ending: str, mon
                 await instance.execute([request(fp32(1))])
             with pytest.raises(InstanceDiedError, match="closed"):
                 await instance.restart()
+
+    run(body())
+
+
+def test_a_close_that_is_given_up_kills_the_model(workshop: Workshop) -> None:
+    async def body() -> None:
+        source = IDENTITY + "\n    def finalize(self): import time; time.sleep(600)\n"
+        async with workshop.instance(source, settings={"finalize-timeout-seconds": "600"}) as instance:
+            pid = instance.pid
+            assert pid is not None
+            closing = asyncio.ensure_future(instance.close())
+            await asyncio.sleep(0)
+            closing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await closing
+            await until(lambda: not is_running(pid))
 
     run(body())
 

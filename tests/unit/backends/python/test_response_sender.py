@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -131,14 +133,10 @@ def test_a_model_waits_for_those_who_take_its_responses(workshop: Workshop) -> N
 def test_large_responses_reuse_shared_memory_while_they_stream(workshop: Workshop) -> None:
     async def body() -> None:
         async with workshop.instance(EVALUATE, EVALUATE_CONFIG + DECOUPLED) as instance:
-            sink, _ = await execute(
-                instance,
-                "import time",
-                "for number in range(64):",
-                "    sender.send(said(chr(65 + number % 26) * (3 << 20)))",
-                "    time.sleep(0.002)",
-                "sender.send(flags=FINAL)",
-            )
+            sink = Sink()
+            statements = "for number in range(64): sender.send(said(chr(65 + number % 26) * (3 << 20)))"
+            request = code(f"{statements}\nsender.send(flags=FINAL)", response_window=4)
+            await instance.execute_into([request], [sink])
             await sink.final
             assert [text[:1] for text in sink.received[:3]] == ["A", "B", "C"]
             assert [len(text) for text in sink.received] == [3 << 20] * 64 + [3]
@@ -206,16 +204,24 @@ def test_a_decoupled_model_must_return_none(workshop: Workshop) -> None:
 
 
 @pytest.mark.parametrize("config", ["", DECOUPLED])
-def test_a_request_that_the_model_lets_go_of_ends_with_an_error(workshop: Workshop, config: str) -> None:
+def test_a_request_that_the_model_lets_go_of_ends_with_an_error_and_is_logged(
+    workshop: Workshop, config: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def body() -> None:
         async with workshop.instance(EVALUATE, EVALUATE_CONFIG + config) as instance:
-            sink, outcome = await execute(instance, "self = sender = None")
-            assert outcome is Unanswered.OPEN
-            await execute(instance, "sender.send(said('next'), FINAL)")  # the names of the first request are gone
-            await sink.final
-            assert "without sending the final response" in sink.received[0].message
+            for request_id, named in (("lost", "request 'lost'"), ("", "a request")):
+                sink = Sink()
+                result = await instance.execute_into([code("self = sender = None", id=request_id)], [sink])
+                assert list(result.outputs) == [Unanswered.OPEN]
+                await execute(instance, "sender.send(said('next'), FINAL)")  # the names of the first request are gone
+                await sink.final
+                assert "without sending the final response" in sink.received[0].message
+                text = f"m_0_0: the model let go of {named} without sending the final response to it; "
+                await until(lambda text=text: f"{text}it ends with an error" in caplog.messages)
 
-    run(body())
+    with caplog.at_level(logging.WARNING, "conch.model.m"):
+        run(body())
+    assert {(record.name, record.levelname) for record in caplog.records} == {("conch.model.m", "WARNING")}
 
 
 def test_an_error_after_responses_fails_the_rest_of_the_batch(workshop: Workshop) -> None:
@@ -316,12 +322,9 @@ def test_open_requests_end_with_an_error_when_the_process_dies(workshop: Worksho
         async with workshop.instance(EVALUATE, EVALUATE_CONFIG + DECOUPLED) as instance:
             deaths: list[ConchError] = []
             instance.on_idle_death(deaths.append)
-            sink, _ = await execute(
-                instance,
-                "kept = sender",
-                "threading.Timer(0.05, lambda: os._exit(3)).start()",
-                "sender.send(said('a'))",
-            )
+            sink, _ = await execute(instance, "kept = sender", "sender.send(said('a'))")
+            assert instance.pid is not None
+            os.kill(instance.pid, signal.SIGKILL)
             await sink.final
             assert sink.received[0] == "a"
             assert isinstance(sink.received[1], InstanceDiedError)

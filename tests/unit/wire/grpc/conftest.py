@@ -162,7 +162,7 @@ class Endpoint:
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine, run on the endpoint's loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
     def call(self, function: Callable[..., T], *arguments: Any) -> T:
         """The result of a function, called on the endpoint's loop."""

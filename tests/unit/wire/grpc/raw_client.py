@@ -29,7 +29,7 @@ class RawClient:
     """One connection. `settings` are sent with the preface; None sends nothing at all."""
 
     def __init__(self, port: int, settings: dict[int, int] | None = None, greet: bool = True) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
         self._buffer = b""
         self._decoder = Decoder()
         self.encoder = Encoder()

@@ -12,6 +12,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from conch.wire.grpc.http2 import frames
 from conch.wire.grpc.http2.frames import ErrorCode, encode_frame
+from conch.wire.grpc.http2.lifetime import Lifetime
 from conch.wire.grpc.http2.limits import Http2Limits
 from tests.unit.wire.grpc.conftest import Endpoint, StartEndpoint
 from tests.unit.wire.grpc.messages import infer_request
@@ -136,9 +137,9 @@ def test_trailers_of_the_client_end_its_side(client: RawClient) -> None:
 def test_calls_go_on_after_one_is_reset(client: RawClient, endpoint: Endpoint) -> None:
     client.open(1)
     client.data(1, framed(infer_request("wait").SerializeToString()))
-    assert endpoint.server.arrived.acquire(timeout=20)
+    assert endpoint.server.arrived.acquire(timeout=60)
     client.send(frames.encode_rst_stream(1, ErrorCode.CANCEL))
-    assert endpoint.server.cancelled.wait(20)
+    assert endpoint.server.cancelled.wait(60)
     client.open(3)
     client.data(3, REQUEST)
     assert answered(client, 3)
@@ -330,7 +331,7 @@ def test_data_after_the_end_resets_the_stream(client: RawClient, endpoint: Endpo
     client.data(1, framed(infer_request("wait").SerializeToString()))
     client.data(1, b"more")
     assert client.reset_code(1) is ErrorCode.STREAM_CLOSED
-    assert endpoint.server.cancelled.wait(20)
+    assert endpoint.server.cancelled.wait(60)
 
 
 def test_window_beyond_the_maximum_resets_the_stream(client: RawClient) -> None:
@@ -511,8 +512,8 @@ def test_call_is_answered_before_the_client_has_sent_everything_when_it_fails(cl
 def test_drain_lets_open_calls_end_and_ignores_new_ones(client: RawClient, endpoint: Endpoint) -> None:
     client.open(1)
     client.data(1, framed(infer_request("wait", request_id="w").SerializeToString()))
-    assert endpoint.server.arrived.acquire(timeout=20)
-    draining = endpoint.call(lambda: asyncio.ensure_future(endpoint.grpc.drain(20)))
+    assert endpoint.server.arrived.acquire(timeout=60)
+    draining = endpoint.call(lambda: asyncio.ensure_future(endpoint.grpc.drain(100)))
     first = client.until(frames.GOAWAY)
     assert struct.unpack(">II", first.payload[:8]) == (2**31 - 1, ErrorCode.NO_ERROR)
     client.open(3)
@@ -526,34 +527,53 @@ def test_drain_lets_open_calls_end_and_ignores_new_ones(client: RawClient, endpo
     endpoint.call(endpoint.server.release, "w")
     while (frame := client.receive()) is not None:
         assert frame.stream_id != 5
-    endpoint.do(asyncio.wait_for(draining, 20))
+    endpoint.do(asyncio.wait_for(draining, 60))
+
+
+def lifetime_of(client: RawClient, endpoint: Endpoint) -> Lifetime:
+    """The timers of the only connection, whose client has been heard."""
+    while not client.until(frames.SETTINGS).flags & frames.ACK:
+        pass
+    [connection] = endpoint.grpc._connections.open
+    lifetime: Lifetime = connection.lifetime
+    return lifetime
 
 
 def test_old_connections_are_drained(start: StartEndpoint) -> None:
-    endpoint = start(limits=Http2Limits(max_age_s=0.1, max_age_grace_s=0.1))
+    endpoint = start(limits=Http2Limits(max_age_s=3600, max_age_grace_s=0.1))
     with RawClient(endpoint.port) as client:
         client.open(1)
+        lifetime = lifetime_of(client, endpoint)
+        assert "age" in lifetime._timers
+        endpoint.call(lifetime._retire)
         client.until(frames.GOAWAY)
         # The grace is over without an answer to the ping, or to the call: the connection is closed.
         assert frames.DATA not in client.rest()
 
 
 def test_silent_peers_are_closed(start: StartEndpoint) -> None:
-    limits = Http2Limits(keepalive_time_s=0.1, keepalive_timeout_s=0.1, keepalive_without_calls=True)
-    with RawClient(start(limits=limits).port) as client:
+    endpoint = start(limits=Http2Limits(keepalive_time_s=3600, keepalive_timeout_s=0.1, keepalive_without_calls=True))
+    with RawClient(endpoint.port) as client:
+        lifetime = lifetime_of(client, endpoint)
+        assert "keepalive" in lifetime._timers
+        endpoint.call(lifetime._keep_alive)  # the client has been heard since the last look
+        endpoint.call(lifetime._keep_alive)
         client.until(frames.PING)
         assert client.rest() == []  # the ping stays unanswered: the connection is closed
 
 
 def test_answered_keepalive_pings_keep_the_connection(start: StartEndpoint) -> None:
-    limits = Http2Limits(keepalive_time_s=0.05, keepalive_timeout_s=5, keepalive_without_calls=True)
-    with RawClient(start(limits=limits).port) as client:
+    limits = Http2Limits(keepalive_time_s=0.05, keepalive_timeout_s=3600, keepalive_without_calls=True)
+    endpoint = start(limits=limits)
+    with RawClient(endpoint.port) as client:
+        lifetime = lifetime_of(client, endpoint)
         for _ in range(3):
             ping = client.until(frames.PING)
             client.send(frames.encode_ping(ping.payload, ack=True))
         client.open(1)
         client.data(1, REQUEST)
         assert answered(client, 1)
+        assert "handshake" not in lifetime._timers
 
 
 def test_peer_that_does_not_read_is_held_back(endpoint: Endpoint) -> None:

@@ -35,7 +35,7 @@ class HeldUp:
 
     def wait(self) -> None:
         """Until the next sleep begins."""
-        assert self.begun.acquire(timeout=30)
+        assert self.begun.acquire(timeout=60)
 
 
 @pytest.fixture
@@ -82,9 +82,9 @@ def test_a_request_given_up_while_it_is_executed_is_cancelled(start: StartEndpoi
         call = stub.ModelInfer.future(infer_request("wait"))
         held_up.wait()
         endpoint.call(held_up.go_on)
-        assert endpoint.server.arrived.acquire(timeout=30)
+        assert endpoint.server.arrived.acquire(timeout=60)
         call.cancel()
-        assert endpoint.server.cancelled.wait(30)
+        assert endpoint.server.cancelled.wait(60)
 
 
 def test_errors_of_delayed_calls_keep_their_codes(start: StartEndpoint, held_up: HeldUp) -> None:
@@ -115,7 +115,7 @@ def test_other_calls_are_answered_after_theirs(start: StartEndpoint, held_up: He
         assert not load.done()
         endpoint.call(held_up.go_on)
         load.result(30)
-        assert stub.ModelInfer(infer_request("echo"), timeout=30).id == "a"
+        assert stub.ModelInfer(infer_request("echo"), timeout=60).id == "a"
     assert held_up.asked == [2]
 
 

@@ -25,7 +25,7 @@ def outcome(endpoint: Endpoint, method: str, request: Any, metadata: Metadata = 
     with open_channel(endpoint) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         try:
-            getattr(stub, method)(request, metadata=metadata, timeout=20)
+            getattr(stub, method)(request, metadata=metadata, timeout=60)
         except grpc.RpcError as error:
             return error.code().name, error.details()
     return "OK", ""
@@ -62,10 +62,10 @@ def test_without_a_key_nothing_but_health_is_answered(keyed: Endpoint) -> None:
     ):
         assert outcome(keyed, method, request) == ("OK", "")
     with open_channel(keyed) as channel:
-        assert channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=20) == b"\x08\x01"
+        assert channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=60) == b"\x08\x01"
         reflect = channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
         with pytest.raises(grpc.RpcError) as caught:
-            list(reflect(iter([b""]), timeout=20))
+            list(reflect(iter([b""]), timeout=60))
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -86,7 +86,7 @@ def test_restricted_category_needs_its_metadata(start: StartEndpoint) -> None:
     assert outcome(endpoint, "ServerLive", pb.ServerLiveRequest(), ((name, "v"),)) == ("OK", "")
     assert outcome(endpoint, "ServerMetadata", pb.ServerMetadataRequest()) == ("OK", "")
     with open_channel(endpoint) as channel, pytest.raises(grpc.RpcError) as caught:
-        list(service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(iter([infer_request()]), timeout=20))
+        list(service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(iter([infer_request()]), timeout=60))
     assert caught.value.details() == "This protocol is restricted, expecting header 'triton-grpc-protocol-k'"
     assert endpoint.server.requests == []
 

@@ -39,28 +39,28 @@ def test_drain_answers_open_calls_and_takes_no_new_connections(endpoint: Endpoin
     with open_channel(endpoint) as channel:
         infer = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer
         call = infer.future(infer_request("wait", request_id="w"))
-        assert endpoint.server.arrived.acquire(timeout=30)
+        assert endpoint.server.arrived.acquire(timeout=60)
         endpoint.do(endpoint.grpc.drain(0.05))  # the time is up before the call ends
         endpoint.call(endpoint.server.release, "w")
-        assert call.result(timeout=30).id == "w"
+        assert call.result(timeout=60).id == "w"
         endpoint.do(endpoint.grpc.drain(30))
         with pytest.raises(grpc.RpcError) as caught:
-            infer(infer_request(), timeout=30)
+            infer(infer_request(), timeout=60)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def test_drain_of_an_idle_endpoint_waits_for_nobody_and_frees_the_port(endpoint: Endpoint) -> None:
     endpoint.do(asyncio.wait_for(endpoint.grpc.drain(3600), 30))
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", endpoint.port), timeout=30)
+        socket.create_connection(("127.0.0.1", endpoint.port), timeout=60)
 
 
 def test_close_cancels_open_calls_and_may_be_repeated(endpoint: Endpoint) -> None:
     with open_channel(endpoint) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         call = stub.ModelInfer.future(infer_request("wait"))
-        assert endpoint.server.arrived.acquire(timeout=30)
+        assert endpoint.server.arrived.acquire(timeout=60)
         endpoint.do(endpoint.grpc.close())
-        assert endpoint.server.cancelled.wait(30)
+        assert endpoint.server.cancelled.wait(60)
         assert call.code() is grpc.StatusCode.UNAVAILABLE
     endpoint.do(endpoint.grpc.close())

@@ -192,7 +192,7 @@ def test_health_follows_readiness_whatever_the_service(channel: grpc.Channel, en
 
 
 def test_watched_health_tells_changes_and_ends_with_the_server(channel: grpc.Channel, endpoint: Endpoint) -> None:
-    watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=30)
+    watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=60)
     assert next(watch) == b"\x08\x01"
     endpoint.server.ready = False
     assert next(watch) == b"\x08\x02"
@@ -210,7 +210,7 @@ def reflect(channel: grpc.Channel, version: str, **request: str) -> Any:
         request_serializer=classes["ServerReflectionRequest"].SerializeToString,
         response_deserializer=classes["ServerReflectionResponse"].FromString,
     )
-    [answer] = call(iter([classes["ServerReflectionRequest"](**request)]), timeout=30)
+    [answer] = call(iter([classes["ServerReflectionRequest"](**request)]), timeout=60)
     return answer
 
 

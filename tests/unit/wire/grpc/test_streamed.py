@@ -79,7 +79,7 @@ class Streamed:
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(work, 20))
+    asyncio.run(asyncio.wait_for(work, 100))
 
 
 def test_responses_are_sent_at_once_the_last_one_too() -> None:

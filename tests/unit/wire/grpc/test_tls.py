@@ -29,8 +29,8 @@ def echo(address: str, channel_credentials: grpc.ChannelCredentials, size: int =
     with grpc.secure_channel(address, channel_credentials, options) as channel:
         raw = random_bytes(size)
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        assert stub.ServerLive(pb.ServerLiveRequest(), timeout=20).live
-        return stub.ModelInfer(infer_request(raw=raw), timeout=20).raw_output_contents[0] == raw
+        assert stub.ServerLive(pb.ServerLiveRequest(), timeout=60).live
+        return stub.ModelInfer(infer_request(raw=raw), timeout=60).raw_output_contents[0] == raw
 
 
 def test_tls_serves_calls_of_any_size(start: StartEndpoint, pairs: dict[str, Pair]) -> None:
@@ -51,7 +51,7 @@ def test_mutual_tls_takes_only_clients_with_a_certificate(start: StartEndpoint, 
 def test_plain_text_client_is_turned_away(start: StartEndpoint, pairs: dict[str, Pair]) -> None:
     endpoint = start(tls=TlsOptions(*pairs["server"]))
     with grpc.insecure_channel(endpoint.address) as channel, pytest.raises(grpc.RpcError):
-        service_pb2_grpc.GRPCInferenceServiceStub(channel).ServerLive(pb.ServerLiveRequest(), timeout=20)
+        service_pb2_grpc.GRPCInferenceServiceStub(channel).ServerLive(pb.ServerLiveRequest(), timeout=60)
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:

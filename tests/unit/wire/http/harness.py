@@ -20,7 +20,7 @@ from conch.wire.shared_memory import SharedMemoryRegions
 from tests.unit.wire.http.fake_server import FakeServer
 
 T = TypeVar("T")
-_TIMEOUT_S = 20.0
+_TIMEOUT_S = 60.0
 
 
 class Answer(NamedTuple):

@@ -15,7 +15,7 @@ def _ask(*requests: tuple[str, str]) -> list[Answer]:
     """Answers to requests on one connection."""
 
     def client(port: int) -> list[Answer]:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         try:
             return [request(connection, method, path) for method, path in requests]
         finally:

@@ -49,7 +49,8 @@ class ServerCalls:
         #: Whether this is a fork of the process the server started.
         self.foreign = False
         os.register_at_fork(after_in_child=self._note_fork)
-        self._sending = threading.Lock()
+        # One that the same thread may take again: a sender that is collected amid a call says that its request ends.
+        self._sending = threading.RLock()
         # Guards all below. One that the same thread may take again: what is collected amid a call may give up another.
         self._lock = threading.RLock()
         self._turn = threading.Condition(self._lock)

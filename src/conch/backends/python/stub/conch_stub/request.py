@@ -225,7 +225,7 @@ class InferenceRequest:
     def _get_sender(self, execution: Execution) -> InferenceResponseSender:
         sender: InferenceResponseSender | None = getattr(self, "_sender", None)
         if sender is None:
-            sender = self._sender = InferenceResponseSender(execution, self._position, self._outputs)
+            sender = self._sender = InferenceResponseSender(execution, self._position, self._id, self._outputs)
         return sender
 
     def exec(self, decoupled: bool = False) -> Any:

@@ -9,6 +9,7 @@ from . import request as requests
 from .calls import server
 from .child_memory import ChildMemory
 from .errors import TritonModelException, describe, format_traceback
+from .logger import Logger
 from .outgoing import Outgoing
 from .protocol import CANCELLED, EXECUTION_FAILED, RESPONSE, TAKEN
 
@@ -46,13 +47,14 @@ class Execution:
 class InferenceResponseSender:
     """Answers one request, for as long as the model likes. Got from `InferenceRequest.get_response_sender`."""
 
-    __slots__ = ("_closed", "_execution", "_lock", "_position", "_sent", "_taken", "_wanted", "_window")
+    __slots__ = ("_closed", "_execution", "_lock", "_position", "_request_id", "_sent", "_taken", "_wanted", "_window")
 
-    def __init__(self, execution: Execution, position: int, wanted: Any) -> None:
+    def __init__(self, execution: Execution, position: int, request_id: str, wanted: Any) -> None:
         if execution.senders is not None:
             execution.senders.append(self)
         self._execution = execution
         self._position = position
+        self._request_id = request_id
         self._wanted = wanted
         self._closed = False
         self._sent = 0
@@ -140,3 +142,7 @@ class InferenceResponseSender:
         if not self._closed and not server().foreign:
             message = "the model let go of a request without sending the final response to it"
             server().tell(RESPONSE, self._execution.number, self._position, True, (1, message, None), ())
+            name = f"request '{self._request_id}'" if self._request_id else "a request"
+            Logger.log_warn(
+                f"the model let go of {name} without sending the final response to it; it ends with an error"
+            )
