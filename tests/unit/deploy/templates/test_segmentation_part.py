@@ -145,6 +145,18 @@ def test_wrong_parameter_fails_alone(
     assert isinstance(fine, dict) and reason in str(wrong)
 
 
+def test_oneformer_brings_masks_to_the_size_of_the_image_without_torchvision() -> None:
+    processor = transformers.OneFormerImageProcessorPil()
+    light_module("hf_resize").complete_processor(processor)
+    output = SimpleNamespace(**{name: torch.from_numpy(array) for name, array in said(MASK_FORMER).items()})
+    made, same = (
+        each.post_process_panoptic_segmentation(output, target_sizes=[SIZE], overlap_mask_area_threshold=0.2)[0]
+        for each in (processor, transformers.MaskFormerImageProcessorPil())
+    )
+    assert [each["label_id"] for each in made["segments_info"]] == [each["label_id"] for each in same["segments_info"]]
+    assert made["segments_info"] != []
+
+
 def test_processor_that_cuts_images_into_parts_is_refused() -> None:
     processor = transformers.EomtImageProcessorPil(do_split_image=True, size={"shortest_edge": 96})
     with pytest.raises(CannotSplit, match="EomtImageProcessorPil cuts images into parts"):
@@ -172,7 +184,6 @@ def test_masks_of_mask2former_go_by_way_of_its_grid() -> None:
 @pytest.mark.parametrize(
     ("name", "fields", "reason"),
     [
-        ("OneFormerImageProcessorPil", MASK_FORMER, "needs more of the network than light code"),
         ("DetrImageProcessorPil", ("logits", None), "reads masks of queries, which the network does not make"),
         ("ViTImageProcessorPil", ("logits", None), "has no post_process_semantic_segmentation"),
     ],
