@@ -65,12 +65,12 @@ def _matches(
     """A tower for images and one for texts."""
 
     def write(directory: Path) -> None:
-        tokenizer = texts()
-        text = {**entries.pop("text_config"), "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+        tokenizer, others = texts(), dict(entries)
+        text = {**others.pop("text_config"), "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
         for name in ("bos_token_id", "eos_token_id"):
             if getattr(tokenizer, name, None) is not None:
                 text[name] = getattr(tokenizer, name)
-        made = model_of(model, text_config=text, **entries)
+        made = model_of(model, text_config=text, **others)
         randomise(made)
         tune(made)
         made.save_pretrained(directory)

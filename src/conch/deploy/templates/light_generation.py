@@ -27,9 +27,10 @@ def pipeline_parameters(task: str, parameters: dict[str, Any]) -> dict[str, Any]
     if task == "text-generation":
         kept = {name: value for name, value in parameters.items() if name not in BESIDE_PIPELINE}
         return {**kept, "tools": read_tools(kept["tools"])} if "tools" in kept else kept
-    if task == "text-to-audio" and "speaker_id" in parameters:
-        kept = {name: value for name, value in parameters.items() if name != "speaker_id"}
-        return {**kept, "forward_params": {"speaker_id": parameters["speaker_id"]}}
+    if task == "text-to-audio":
+        kept = {name: value for name, value in parameters.items() if name == "generate_kwargs"}
+        spoken = {name: value for name, value in parameters.items() if name == "speaker_id"}
+        return {**kept, "forward_params": spoken}
     if task not in GENERATE_PARAMETERS:
         return parameters
     packed = GENERATE_PARAMETERS[task]

@@ -54,6 +54,7 @@ class TextEncoder:
         self.unk_id: int | None = settings.get("unk_id")
         self.mask_id: int | None = settings.get("mask_id")
         self.mask_token: str = settings.get("mask_token", "")
+        self.may_be_cut = True  # whether a request may say so
 
     def encode(
         self,
@@ -117,10 +118,8 @@ class TextEncoder:
 
     def too_long(self, length: int) -> str:
         """What is wrong with a text of so many tokens."""
-        return (
-            f"the text has {length} tokens, the model takes at most {self.limit}: send a shorter text or the request "
-            f"parameter truncation=true"
-        )
+        text = f"the text has {length} tokens, the model takes at most {self.limit}: send a shorter text"
+        return f"{text} or the request parameter truncation=true" if self.may_be_cut else text
 
     def tensors(self, encodings: Sequence[Any], length: int = 0) -> dict[str, np.ndarray]:
         """`input_ids`, `attention_mask`, `token_type_ids` [texts, tokens], padded to the longest or to `length`."""

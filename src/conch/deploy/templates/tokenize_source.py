@@ -23,6 +23,7 @@ class TritonPythonModel:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         self.settings = Settings(args)
         self.encoder = TextEncoder(self.settings.version, self.settings.read_json("tokenizer_settings.json"))
+        self.encoder.may_be_cut = "truncation" in self.settings.parameter_kinds
         self.languages = Languages(self.settings.values)
         marked = Path(self.settings.version, "languages.json").is_file()
         self.marks = self.settings.read_json("languages.json") if marked else None

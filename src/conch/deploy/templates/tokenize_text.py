@@ -39,6 +39,7 @@ class TritonPythonModel:
         prepare(self.settings)
         values = self.settings.values
         self.encoder = TextEncoder(self.settings.version, self.settings.read_json("tokenizer_settings.json"))
+        self.encoder.may_be_cut = "truncation" in self.settings.parameter_kinds
         self.reads = values["reads"]
         self.truncation = values.get("truncation") or None
         self.max_length = int(values.get("max_length") or values.get("max_seq_length") or 0) or None

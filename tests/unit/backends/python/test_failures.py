@@ -258,7 +258,7 @@ def test_an_answer_that_came_while_the_server_stood_still_is_no_time_out(worksho
 
 @pytest.mark.parametrize(
     "end",
-    ["os._exit(1)", "os.kill(os.getpid(), 9)", "os.kill(os.getpid(), 11)", "os.closerange(3, 64)"],
+    ["os._exit(1)", "os.kill(os.getpid(), 9)", "os.kill(os.getpid(), 11)", "os.closerange(3, 4096)"],
     ids=["exit", "kill", "segfault", "closes descriptors"],
 )
 def test_a_death_amid_a_batch_fails_it_at_once_and_a_restart_serves_again(workshop: Workshop, end: str) -> None:
