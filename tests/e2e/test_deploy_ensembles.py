@@ -216,6 +216,8 @@ REQUESTS: dict[str, tuple[dict[str, Any], ...]] = {
     "object-detection.detr": ({"threshold": "0.05"},),
     "fill-mask": ({"top_k": 2}, {"targets": "red,blue,harbour"}),
     "feature-extraction.nystromformer": ({"truncation": True},),
+    "text-to-audio": ({"seed": -7},),
+    "zero-shot-object-detection.owlv2": ({"threshold": "0.3", "top_k": 3},),
 }
 """Request parameters that change what the core computes, and some that do not."""
 
@@ -257,7 +259,7 @@ def test_client_cannot_tell_the_approaches_apart(
     name: str, server: ServerProcess, pipelines: dict[str, InProcessModel]
 ) -> None:
     sent = [wire.CALLS[checkpoints.ARCHITECTURES[name].task](sample) for sample in checkpoints.sample_inputs(name)]
-    calls = [(inputs, parameters) for inputs, _ in sent for parameters in ({}, *REQUESTS[name])]
+    calls = [(inputs, own | parameters) for inputs, own in sent for parameters in ({}, *REQUESTS[name])]
 
     with ThreadPoolExecutor(8) as pool:
         for call, ensemble in zip(calls, pool.map(lambda call: ask(server, name, call), calls), strict=True):
