@@ -173,7 +173,7 @@ _FURTHER = (
     *_families("automatic-speech-recognition", "listeners", samples.sounds, "hubert unispeech"),
     *_families("zero-shot-image-classification", "listeners", samples.labelled_images, "siglip2 align chinese-clip"),
     *_families("zero-shot-object-detection", "listeners", samples.labelled_images, "owlv2"),
-    *_families("text-to-audio", "players", samples.speakable_texts, "musicgen"),
+    *_families("text-to-audio", "players", samples.speakable_texts, "musicgen bark"),
     *_families("image-text-to-text", "listeners", samples.captions, "blip"),
     *_families("text2text-generation", "writers", samples.texts, "bart umt5", "text-to-text"),
     *_families("summarization", "writers", samples.texts, "t5", "text-to-text"),

@@ -5,9 +5,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from transformers import (
+    BarkConfig,
+    BarkModel,
+    BarkProcessor,
     EncodecConfig,
     EncodecFeatureExtractor,
     GenerationConfig,
@@ -18,12 +23,26 @@ from transformers import (
     T5Config,
 )
 
+from . import tokenization
 from .weights import randomise
 from .writers import t5
 
 RATE = 16000
 
 _CODES = 32
+
+_CODEC: dict[str, Any] = {
+    "sampling_rate": RATE,
+    "num_filters": 4,
+    "num_residual_layers": 1,
+    "num_lstm_layers": 1,
+    "upsampling_ratios": [4, 2],
+    "codebook_size": _CODES,
+    "codebook_dim": 8,
+    "hidden_size": 8,
+    "kernel_size": 3,
+    "last_kernel_size": 3,
+}
 
 
 def text_to_audio_musicgen(directory: Path) -> None:
@@ -32,19 +51,7 @@ def text_to_audio_musicgen(directory: Path) -> None:
     reader = T5Config(
         vocab_size=len(tokens), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_decoder_layers=1, num_heads=2
     )
-    codec = EncodecConfig(
-        sampling_rate=RATE,
-        num_filters=4,
-        num_residual_layers=1,
-        num_lstm_layers=1,
-        upsampling_ratios=[4, 2],
-        codebook_size=_CODES,
-        codebook_dim=8,
-        hidden_size=8,
-        kernel_size=3,
-        last_kernel_size=3,
-        target_bandwidths=[20.0],
-    )
+    codec = EncodecConfig(target_bandwidths=[20.0], **_CODEC)
     decoder = MusicgenDecoderConfig(
         vocab_size=_CODES,
         max_position_embeddings=64,
@@ -58,8 +65,7 @@ def text_to_audio_musicgen(directory: Path) -> None:
     )
     model = MusicgenForConditionalGeneration(MusicgenConfig(text_encoder=reader, audio_encoder=codec, decoder=decoder))
     randomise(model)
-    for layer in model.audio_encoder.quantizer.layers:
-        layer.codebook.embed.normal_()  # what each code sounds like is no parameter
+    _give_sounds(model.audio_encoder)
     model.generation_config = GenerationConfig(
         do_sample=True,
         guidance_scale=3.0,
@@ -70,3 +76,58 @@ def text_to_audio_musicgen(directory: Path) -> None:
     )
     model.save_pretrained(directory)
     MusicgenProcessor(EncodecFeatureExtractor(sampling_rate=RATE), tokens).save_pretrained(directory)
+
+
+def text_to_audio_bark(directory: Path) -> None:
+    """Four networks one after the other: what is said, coarse codes, fine codes, EnCodec plays them."""
+    tokens, codes = tokenization.bert(), 64
+    one: dict[str, Any] = {"num_layers": 1, "num_heads": 2, "hidden_size": 16, "block_size": 512}
+    said, coarse, fine = len(tokens) + codes, 200, _CODES + 1
+    config = BarkConfig(
+        semantic_config={**one, "input_vocab_size": said, "output_vocab_size": codes},
+        coarse_acoustics_config={**one, "input_vocab_size": coarse, "output_vocab_size": coarse},
+        fine_acoustics_config={
+            **one, "input_vocab_size": fine, "output_vocab_size": fine, "n_codes_total": 4, "n_codes_given": 1
+        },
+        codec_config={**_CODEC, "target_bandwidths": [40.0]},
+    )  # fmt: skip
+    model = BarkModel(config)
+    randomise(model)
+    _give_sounds(model.codec_model)
+    model.save_pretrained(directory)
+    BarkProcessor(tokens).save_pretrained(directory)
+    generation = {
+        "model_type": "bark",
+        "sample_rate": RATE,
+        "codebook_size": _CODES,
+        "semantic_config": {
+            "semantic_vocab_size": codes,
+            "text_encoding_offset": codes,
+            "text_pad_token": 60,
+            "semantic_infer_token": 61,
+            "semantic_pad_token": 63,
+            "eos_token_id": 63,
+            "max_new_tokens": 24,
+            "max_input_semantic_length": 16,
+        },
+        "coarse_acoustics_config": {
+            "semantic_vocab_size": codes,
+            "coarse_semantic_pad_token": coarse - 2,
+            "coarse_infer_token": coarse - 1,
+            "codebook_size": _CODES,
+            "max_coarse_history": 20,
+            "max_coarse_input_length": 16,
+        },
+        "fine_acoustics_config": {
+            "max_fine_history_length": 16,
+            "max_fine_input_length": 32,
+            "n_fine_codebooks": 4,
+        },
+    }
+    (directory / "generation_config.json").write_text(json.dumps(generation), encoding="utf-8")
+
+
+def _give_sounds(codec: Any) -> None:
+    """Draw what each code sounds like, which is no parameter."""
+    for layer in codec.quantizer.layers:
+        layer.codebook.embed.normal_()
