@@ -83,9 +83,7 @@ class TritonPythonModel:
 
     def decode_tokens(self, row: Row) -> list[Any]:
         """A prompt without its padding."""
-        real = row["attention_mask"].astype(bool)
-        tensors = {name: torch.from_numpy(value[real])[None] for name, value in row.items()}
-        return [{**tensors, "prompt_text": ""}]
+        return [{**part, "prompt_text": ""} for part in self.decode_text(row)]
 
     def decode_text(self, row: Row) -> list[Any]:
         """A text without its padding."""
