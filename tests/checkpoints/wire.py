@@ -210,7 +210,7 @@ OUTPUTS: Mapping[str, Expected] = {
     "any-to-any": {"generated_text": _generated},
     "audio-classification": {"label": _best_label},
     "automatic-speech-recognition": {"text": lambda answer: [answer["text"]]},
-    "decision": {"questions": list, "answers": lambda answer: [json.dumps(value) for value in answer.values()]},
+    "decision": {"questions": list, "answers": lambda answer: list(answer.values())},
     "depth-estimation": {
         "depth": lambda answer: answer["predicted_depth"],
         "depth_image": lambda answer: np.asarray(answer["depth"]),

@@ -77,6 +77,7 @@ LIGHT = (
 """Checkpoints whose preprocess and postprocess need no transformers."""
 
 GENERIC = (
+    "decision",
     "document-question-answering.donut",
     "text-generation",
     "text-to-audio.musicgen",

@@ -166,7 +166,7 @@ def _made_rows(got: Arrays, wanted: Mapping[str, Sequence[np.ndarray]]) -> dict[
             continue
         many = array.ndim == wanted[name][0].ndim + 1
         rows: list[np.ndarray] = []
-        mask = got.get(_MASK) if _MASK in wanted else None
+        mask = got.get(_MASK)  # which the library's pipeline need not give its network
         if not many:
             array, mask = array[None], None if mask is None else mask[None]
         for row in _trimmed(name, array, mask):

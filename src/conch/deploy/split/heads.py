@@ -96,18 +96,56 @@ class MaskedTokens(nn.Module):
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor]:
         *inputs, positions = tensors
-        if not self.body:
-            return (_at(self.network(*inputs).logits.float(), positions).softmax(-1),)
+        return (logits_at(self.network, inputs, positions, self.body).softmax(-1),)
 
-        def picked(module: nn.Module, arguments: Any, output: Any) -> Any:
-            output["last_hidden_state"] = _at(output["last_hidden_state"], positions)
-            return output
 
-        hook = getattr(self.network.model, self.body).register_forward_hook(picked)
-        try:
-            return (self.network(*inputs).logits.float().softmax(-1),)
-        finally:
-            hook.remove()
+class LabelLogits(nn.Module):
+    """A language model on [batch, texts, sequence] -> the logits of chosen tokens at chosen places of each text.
+
+    Beside the tokens it takes `marks` INT64 [batch, texts, places], how many tokens are before each place (the last of
+    them is read), and `labels` INT64 [batch, texts, places, options], the tokens whose logits are the answer. Texts
+    without a token (padding) repeat the first one.
+
+    Args:
+        network: a language model with a head over its vocabulary.
+        body: as `MaskedTokens` takes it.
+        mask: number of the attention mask among the token tensors.
+    """
+
+    def __init__(self, network: Keyword, body: str, mask: int) -> None:
+        super().__init__()
+        self.network = network
+        self.body = body
+        self.mask = mask
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor]:
+        *tokens, marks, labels = tensors
+        real = tokens[self.mask].flatten(0, 1).sum(dim=-1, keepdim=True) > 0
+        rows = (torch.where(real, each, each[:1]) for each in (token.flatten(0, 1) for token in tokens))
+        logits = logits_at(self.network, list(rows), (marks.flatten(0, 1) - 1).clamp(min=0), self.body)
+        return (logits.gather(2, labels.flatten(0, 1)).reshape(labels.shape),)
+
+
+def logits_at(network: Keyword, inputs: Sequence[torch.Tensor], positions: torch.Tensor, body: str) -> torch.Tensor:
+    """The logits of a language model's whole vocabulary, of [rows, sequence] tokens those at positions [rows, places].
+
+    Args:
+        body: name of the module in the model whose states the head reads, so that the head runs at those positions
+            alone; "" for all tokens.
+    """
+    if not body:
+        return _at(network(*inputs).logits.float(), positions)
+
+    def picked(module: nn.Module, arguments: Any, output: Any) -> Any:
+        output["last_hidden_state"] = _at(output["last_hidden_state"], positions)
+        return output
+
+    hook = getattr(network.model, body).register_forward_hook(picked)
+    try:
+        logits: torch.Tensor = network(*inputs).logits.float()
+        return logits
+    finally:
+        hook.remove()
 
 
 def _at(values: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:

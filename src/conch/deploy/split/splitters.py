@@ -35,6 +35,7 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
     "image-segmentation": ("segmentation:image_segmentation", "generic:whole_pipeline"),
     "depth-estimation": ("depth:depth_estimation", "generic:whole_pipeline"),
     "keypoint-matching": ("generic:whole_pipeline",),
+    "decision": ("decision:decision",),
     "text-generation": ("generation:text_generation", "generation:generation"),
     "image-text-to-text": ("image_prompts:image_prompts", "generation:generation"),
     "any-to-any": ("generation:generation",),
@@ -66,7 +67,6 @@ _GENERATE = ("generation", "speech", "image_prompts", "text_to_text")
 _WHOLE: Mapping[str, str] = {
     "mask-generation": "the preprocess of its pipeline runs the image encoder, its forward chooses the masks: no "
     "stage is the network alone",
-    "decision": "its pipeline asks the network once for each prompt, for logits at positions that the prompt decides",
 }
 
 #: Why networks that hold a module of these classes are not exported: no exporter follows what they do.
@@ -146,6 +146,6 @@ def not_followed(network: Any) -> str:
 
 def ways(task: str) -> tuple[str, ...]:
     """How a task is broken apart: "light", "pipeline's steps" or "generate", in the order they are tried; () if not."""
-    kinds = {"generic": "pipeline's steps", **dict.fromkeys(_GENERATE, "generate")}
+    kinds = {**dict.fromkeys(("generic", "decision"), "pipeline's steps"), **dict.fromkeys(_GENERATE, "generate")}
     modules = (name.partition(":")[0] for name in _SPLITTERS.get(task, ()))
     return tuple(dict.fromkeys(kinds.get(module, "light") for module in modules))

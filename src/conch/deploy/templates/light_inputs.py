@@ -83,6 +83,16 @@ def one_document(row: dict[str, np.ndarray]) -> dict[str, Any]:
     return document
 
 
+def decode_request(row: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Questions about a state; of what the state shows, images that the request brings."""
+    request = json.loads(one_text(row["request"]))
+    for name, asset in request.get("assets", {}).items():  # images, never addresses or files
+        if not isinstance(asset, dict) or "data_base64" not in asset:
+            raise ValueError(f'asset {name!r} should be {{"data_base64": ...}}')
+        request["assets"][name] = one_image(np.array([base64.b64decode(asset["data_base64"])], object))
+    return request
+
+
 def decode_image(data: bytes) -> Image.Image:
     """An image file as RGB pixels, turned as its camera says."""
     from PIL import Image, ImageOps, UnidentifiedImageError

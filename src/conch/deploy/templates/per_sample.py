@@ -10,14 +10,13 @@ text-to-audio: `text` -> `audio`, `sampling_rate`
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import Any
 
 import numpy as np
 import torch
 from hf_serving import Outputs, Row, Settings, answer, load_pipeline, seeded, to_json
-from light_inputs import image_pair, labelled_image, one_document, one_image, one_text
+from light_inputs import decode_request, image_pair, labelled_image, one_document, one_text
 from light_outputs import answers, boxes, keypoints
 
 
@@ -87,15 +86,6 @@ class TritonPythonModel:
         audio = torch.as_tensor(result["audio"]).float()
         mono = audio if audio.dim() < 2 else audio.mean(dim=0)
         return {"audio": mono.flatten(), "sampling_rate": [result["sampling_rate"]]}
-
-
-def decode_request(row: Row) -> dict[str, Any]:
-    request = json.loads(one_text(row["request"]))
-    for name, asset in request.get("assets", {}).items():  # images, never addresses or files
-        if not isinstance(asset, dict) or "data_base64" not in asset:
-            raise ValueError(f'asset {name!r} should be {{"data_base64": ...}}')
-        request["assets"][name] = one_image(np.array([base64.b64decode(asset["data_base64"])], object))
-    return request
 
 
 def decode_table(row: Row) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from conch.deploy.split.heads import (
     Embedding,
     Flattened,
     Keyword,
+    LabelLogits,
     MaskedTokens,
     Parts,
     Ranker,
@@ -164,7 +165,7 @@ class Language(nn.Module):
         self.body = Body()
         self.head = nn.Linear(3, 10)
 
-    def forward(self, input_ids: torch.Tensor) -> SimpleNamespace:
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> SimpleNamespace:
         states = self.body(input_ids)["last_hidden_state"]
         self.rows = states.shape[1]
         return SimpleNamespace(logits=self.head(states))
@@ -190,6 +191,23 @@ def test_words_are_scored_at_the_positions_asked_for(body: str) -> None:
     every = model(ids).logits.softmax(-1)
     torch.testing.assert_close(got, torch.stack([every[0, [2, 0]], every[1, [1, 1]]]))
     assert model.rows == 4, "the hook is gone"
+
+
+@pytest.mark.parametrize("body", ["", "body"])
+def test_options_are_scored_before_each_mark_of_each_text(body: str) -> None:
+    torch.manual_seed(0)
+    model = Language().eval()
+    ids = torch.tensor([[[1, 2, 3, 4], [5, 6, 7, 0]], [[3, 0, 0, 0], [0, 0, 0, 0]]])
+    mask = torch.tensor([[[1, 1, 1, 1], [1, 1, 1, 0]], [[1, 0, 0, 0], [0, 0, 0, 0]]])
+    marks = torch.tensor([[[4, 2], [3, 0]], [[1, 0], [0, 0]]])
+    labels = torch.tensor([[[[1, 2], [3, 0]], [[4, 5], [0, 0]]], [[[2, 1], [0, 0]], [[0, 0], [0, 0]]]])
+    (got,) = LabelLogits(Keyword(model, ("input_ids", "attention_mask")), body, 1)(ids, mask, marks, labels)
+
+    assert got.shape == labels.shape
+    every = model(ids.flatten(0, 1)).logits
+    torch.testing.assert_close(got[0, 0], torch.stack([every[0, 3, [1, 2]], every[0, 1, [3, 0]]]))
+    torch.testing.assert_close(got[0, 1, 0], every[1, 2, [4, 5]])
+    torch.testing.assert_close(got[1, 0, 0], every[2, 0, [2, 1]])
 
 
 class Detector(nn.Module):
