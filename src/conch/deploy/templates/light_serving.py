@@ -172,15 +172,27 @@ def infer_or_isolate(infer: Infer, samples: list[Any], parameters: dict[str, Any
     """Infer all samples at once; when that fails, each alone, so that only the culprit ends in an error."""
     try:
         return list(infer(samples, **parameters))
-    except Exception as error:
+    except BaseException as error:
+        failed = error if isinstance(error, Exception) else of_panic(error)
         if len(samples) == 1:
-            return [error]
+            return [failed]
         return [outcome for sample in samples for outcome in infer_or_isolate(infer, [sample], parameters)]
+
+
+def of_panic(error: BaseException) -> Exception:
+    """What a panic of a library in Rust is to the client, which pyo3 raises past `except Exception`; else raises it.
+
+    The tokenizers library panics where parts of a text should overlap by as many tokens as they have.
+    """
+    if type(error).__name__ != "PanicException":
+        raise error
+    return ValueError(f"cannot cut the text: {error}") if "stride" in str(error) else RuntimeError(str(error))
 
 
 def failure(error: Exception) -> Any:
     """The error response of one request."""
-    code = pb_utils.TritonError.INVALID_ARG if isinstance(error, ValueError) else pb_utils.TritonError.INTERNAL
+    asked_wrong = isinstance(error, (ValueError, OverflowError))  # a number too large, or below 0 where it must not be
+    code = pb_utils.TritonError.INVALID_ARG if asked_wrong else pb_utils.TritonError.INTERNAL
     text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(text, code))
 

@@ -81,7 +81,7 @@ class TextEncoder:
             if self.tokenizer.truncation != wanted:
                 try:
                     self.tokenizer.enable_truncation(**wanted)
-                except BaseException as error:  # the library panics where the cut makes no sense
+                except (ValueError, OverflowError) as error:
                     raise ValueError(f"cannot cut texts at {length} tokens: {error}") from error
         elif self.tokenizer.truncation is not None:
             self.tokenizer.no_truncation()

@@ -14,7 +14,7 @@ from conch.deploy.split.parts import CannotSplit
 from conch.deploy.split.tokenizer import Tokenization, light_decoder, light_tokenizer
 from conch.errors import BackendError
 from tests.unit.deploy.conftest import Deployed
-from tests.unit.deploy.stand_in import LocalModel
+from tests.unit.deploy.stand_in import LocalModel, TritonError
 from tests.unit.deploy.templates.part import load_part, settings_of, tensors_of, text_rows
 
 torch = pytest.importorskip("torch")
@@ -334,6 +334,23 @@ def test_overlapping_parts_of_a_long_text_give_the_entities_of_the_pipeline(depl
         tokens = before.ask(inputs, parameters)
         logits = logits_of(whole, {name: value[0] for name, value in tokens.items()})[None]
         assert_same(part.ask({**inputs, **tokens, "logits": logits}, parameters), whole.ask(inputs, parameters))
+
+
+@pytest.mark.parametrize("below", [0, 1, 2, 1000, None])
+def test_parts_that_overlap_by_all_their_tokens_fail_their_request_alone(
+    below: int | None, deployed: Deployed, tmp_path: Path
+) -> None:
+    """The tokenizers library panics where the overlap is all that special tokens leave of a part."""
+    whole = deployed("token-classification")
+    longest = whole.model.pipe.tokenizer.model_max_length
+    stride = -1 if below is None else longest - below if below < 1000 else 10**30
+    for model in (whole, tokens_with_places(whole, tmp_path, "chunks")):
+        inputs = {"text": text_rows([LONG])}
+        asked = [model.request(inputs, {"stride": each}) for each in (str(stride), "7")]
+        bad, good = model.execute(asked)
+        assert isinstance(bad, TritonError)
+        assert bad.code() == TritonError.INVALID_ARG, bad.message()
+        assert isinstance(good, dict)
 
 
 @pytest.mark.parametrize("multi_label", [True, False])
