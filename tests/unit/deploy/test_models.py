@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,7 @@ def test_bad_request_in_a_batch_fails_alone(deployed: Deployed) -> None:
     assert isinstance(outcomes[1], TritonError)
     assert "cannot decode the image: expected JPEG, PNG, WebP, ..., got 7 bytes" in outcomes[1].message()
     assert isinstance(outcomes[2], TritonError)
-    assert "'top_k' should be of kind int, got 'many'" in outcomes[2].message()
+    assert "'top_k' should be of kind int[1..], got 'many'" in outcomes[2].message()
     assert isinstance(outcomes[3], dict)
     assert len(json.loads(outcomes[3]["json"][0, 0])) == 2
 
@@ -337,3 +337,32 @@ def test_video_that_points_to_other_files_is_refused(deployed: Deployed) -> None
     model = deployed("video-classification")
     text = refused(model, {"video": files(b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n")})
     assert text == "expected an encoded video, got a list that points to other files"
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "values"),
+    [
+        ("text-classification", "top_k", ("0", "-1", str(2**63), "1.5", "nan")),
+        ("text-classification", "function_to_apply", ("x", "", "{}", 7)),
+        ("token-classification", "aggregation_strategy", ("longest", "[]")),
+        ("fill-mask", "tokenizer_kwargs", ("[]", "1", "x")),
+    ],
+)
+def test_values_that_no_parameter_has_are_the_fault_of_the_request(
+    name: str, parameter: str, values: Sequence[Any], deployed: Deployed
+) -> None:
+    for value in values:
+        told = refused(deployed(name), {"text": texts(["A [MASK]."])}, {parameter: value})
+        assert f"'{parameter}' should be of kind" in told
+
+
+def test_function_is_told_by_its_name_in_any_case(deployed: Deployed) -> None:
+    inputs = {"text": texts(["A boat."])}
+    both = [deployed("text-classification").ask(inputs, {"function_to_apply": each}) for each in ("SIGMOID", "sigmoid")]
+    np.testing.assert_array_equal(both[0]["probs"], both[1]["probs"])
+
+
+def test_as_many_words_as_there_are_are_told(deployed: Deployed) -> None:
+    model = deployed("fill-mask")
+    outputs = model.ask({"text": texts(["The [MASK] is red."])}, {"top_k": "1000000"})
+    assert outputs["tokens"].shape[-1] == model.model.pipe.model.config.vocab_size

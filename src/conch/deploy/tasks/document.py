@@ -23,7 +23,8 @@ An image, sound or video travels as its file's bytes, or as base64 text where th
 samples` makes `audio` an FP32 tensor [samples] beside an optional `sampling_rate` INT32 [1].
 
 Request parameters travel in `parameters` of the request. Text is read as the parameter's kind, since Triton's JSON
-takes no fractions: `"threshold": "0.5"`. A list is JSON or comma separated.
+takes no fractions: `"threshold": "0.5"`. A list is JSON or comma separated. `int[1..]` is a number of 1 or more,
+`softmax|none` one of these texts; whatever else is sent is refused.
 
 `json` holds exactly what the transformers pipeline returns: images and masks as base64 PNG, tensors as nested lists. It
 is made only for requests that ask for it or name no outputs. Tasks without it return their whole result as tensors.
@@ -52,7 +53,7 @@ def _section(task: Task) -> Iterator[str]:
     yield from _tensors("output", task.outputs)
     if task.parameters:
         yield "| parameter | kind | |\n|---|---|---|"
-        yield from (f"| `{each.name}` | {each.kind} | {_cell(each.doc)} |" for each in task.parameters)
+        yield from (f"| `{each.name}` | {_cell(each.kind)} | {_cell(each.doc)} |" for each in task.parameters)
         yield ""
 
 

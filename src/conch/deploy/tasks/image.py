@@ -39,8 +39,8 @@ VIDEO_CLASSIFICATION = Task(
     parameters=(
         TOP_K,
         FUNCTION_TO_APPLY,
-        ParameterSpec("num_frames", "int", "how many frames to look at"),
-        ParameterSpec("frame_sampling_rate", "int", "look at every so many-th frame"),
+        ParameterSpec("num_frames", "int[1..4096]", "how many frames to look at"),
+        ParameterSpec("frame_sampling_rate", "int[1..1000000]", "look at every so many-th frame"),
     ),
     max_batch_size=4,
     packages=(*_PACKAGES, "av"),

@@ -35,8 +35,9 @@ class TensorSpec(msgspec.Struct, frozen=True):
 class ParameterSpec(msgspec.Struct, frozen=True):
     """A request parameter.
 
-    `kind` is int, float, bool, str, list (JSON or comma separated), texts (one, or a JSON list), json, template (text
-    with one {}), generation (JSON for `generate`) or any.
+    `kind` is int, float, bool, str, list (JSON or comma separated), texts (one, or a JSON list), json, object (JSON),
+    template (text with one {}), generation (JSON for `generate`) or any; int within bounds, int[1..] or int[0..20]; or
+    the texts it may be, softmax|none.
     """
 
     name: str
@@ -78,7 +79,7 @@ def text_input(name: str, doc: str, *, many: bool = False, optional: bool = Fals
 JSON_OUTPUT = TensorSpec("json", DataType.BYTES, (1,), "what the transformers pipeline returned, as JSON")
 IMAGE = TensorSpec("image", DataType.BYTES, (1,), "an encoded image (JPEG, PNG, WebP, ...)")
 AUDIO = TensorSpec("audio", DataType.BYTES, (1,), "an encoded sound (WAV, FLAC, OGG, MP3)")
-TOP_K = ParameterSpec("top_k", "int", "how many results `json` lists")
-FUNCTION_TO_APPLY = ParameterSpec("function_to_apply", "str", "softmax, sigmoid or none instead of the model's own")
+TOP_K = ParameterSpec("top_k", "int[1..]", "how many results `json` lists")
+FUNCTION_TO_APPLY = ParameterSpec("function_to_apply", "softmax|sigmoid|none", "instead of the model's own")
 TRUNCATION = ParameterSpec("truncation", "bool", "cut texts that are too long instead of refusing them")
 HYPOTHESIS_TEMPLATE = ParameterSpec("hypothesis_template", "template", 'the sentence each label is put into at "{}"')

@@ -31,7 +31,7 @@ TEXT_CLASSIFICATION = Task(
         TensorSpec("label", DataType.BYTES, (1,), "the name of the best class"),
         JSON_OUTPUT,
     ),
-    parameters=(TOP_K, FUNCTION_TO_APPLY, TRUNCATION, ParameterSpec("max_length", "int", "where truncation cuts")),
+    parameters=(TOP_K, FUNCTION_TO_APPLY, TRUNCATION, ParameterSpec("max_length", "int[1..]", "where truncation cuts")),
 )
 
 ZERO_SHOT_CLASSIFICATION = Task(
@@ -56,7 +56,7 @@ TEXT_RANKING = Task(
     libraries=_LIBRARIES,
     inputs=(text_input("query", "the query"), text_input("text", "the texts to rank", many=True)),
     outputs=(TensorSpec("scores", DataType.FP32, (-1,), "the score of each text, in the order of `text`"), JSON_OUTPUT),
-    parameters=(ParameterSpec("top_k", "int", "how many texts `json` lists, the best first"),),
+    parameters=(ParameterSpec("top_k", "int[1..]", "how many texts `json` lists, the best first"),),
 )
 
 SENTENCE_EMBEDDING = Task(
@@ -104,9 +104,9 @@ FILL_MASK = Task(
         JSON_OUTPUT,
     ),
     parameters=(
-        ParameterSpec("top_k", "int", "how many tokens a mask"),
+        ParameterSpec("top_k", "int[1..]", "how many tokens a mask"),
         ParameterSpec("targets", "list", "choose among these tokens alone"),
-        ParameterSpec("tokenizer_kwargs", "json", 'options of the tokenizer, such as {"truncation": true}'),
+        ParameterSpec("tokenizer_kwargs", "object", 'options of the tokenizer, such as {"truncation": true}'),
     ),
 )
 
@@ -126,9 +126,9 @@ TOKEN_CLASSIFICATION = Task(
         JSON_OUTPUT,
     ),
     parameters=(
-        ParameterSpec("aggregation_strategy", "str", "none, simple, first, average or max"),
+        ParameterSpec("aggregation_strategy", "none|simple|first|average|max", "how tokens of a word are joined"),
         ParameterSpec("ignore_labels", "list", 'classes to leave out; ["O"] unless given'),
-        ParameterSpec("stride", "int", "split long texts, with this overlap in tokens"),
+        ParameterSpec("stride", "int[0..]", "split long texts, with this overlap in tokens"),
     ),
 )
 

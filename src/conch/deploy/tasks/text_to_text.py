@@ -14,7 +14,7 @@ _PARAMETERS = (
     *CHOICE,
     ParameterSpec("length_penalty", "float", "beam search: above 0 prefers longer texts, below 0 shorter ones"),
     ParameterSpec("early_stopping", "bool", "beam search: end with as many finished texts as there are beams"),
-    ParameterSpec("no_repeat_ngram_size", "int", "repeat no sequence of that many tokens"),
+    ParameterSpec("no_repeat_ngram_size", "int[0..]", "repeat no sequence of that many tokens"),
     *COURSE,
     SKIP_SPECIAL_TOKENS,
     TRUNCATION,

@@ -40,6 +40,14 @@ def parse_texts(value: Any) -> list[str]:
     return texts
 
 
+def parse_object(value: str) -> dict[str, Any]:
+    """A JSON object."""
+    parsed = json.loads(value)
+    if not isinstance(parsed, dict):
+        raise ValueError("expected a JSON object")
+    return parsed
+
+
 PARSERS: dict[str, Callable[[Any], Any]] = {
     "int": int,
     "float": float,
@@ -47,6 +55,7 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
     "str": str,
     "list": lambda value: json.loads(value) if value.lstrip().startswith("[") else value.split(","),
     "json": json.loads,
+    "object": parse_object,
     "template": parse_template,
     "texts": parse_texts,
     "generation": lambda value: json.loads(value) if isinstance(value, str) else value,
@@ -54,6 +63,7 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+MOST = 2**63 - 1  # of a whole number without another bound
 ACTIVATIONS = ("none", "softmax", "sigmoid")
 UNEQUAL = "the rows of the request have unequal sizes and padding would change their results: send a request for each"
 
@@ -104,11 +114,25 @@ class Settings:
         for name, value in sent.items():
             kind = self.parameter_kinds[name]
             try:
-                parsed[name] = None if value == "null" else self.parsers[kind](value)
+                parsed[name] = None if value == "null" else self.parse(kind, value)
             except (ValueError, TypeError, AttributeError) as error:
                 raise ValueError(
                     f"request parameter {name!r} should be of kind {kind}, got {value!r}: {error}"
                 ) from error
+        return parsed
+
+    def parse(self, kind: str, value: Any) -> Any:
+        """A value as that kind: one of those of `parsers`, `int[1..8]` and `int[1..]` within bounds, or `one|other`."""
+        if "|" in kind:
+            if str(value).lower() not in kind.split("|"):
+                raise ValueError("it is none of these")
+            return value.lower()
+        name, _, bounds = kind.rstrip("]").partition("[")
+        parsed = self.parsers[name](value)
+        if bounds:
+            least, most = bounds.split("..")
+            if not int(least) <= parsed <= int(most or MOST):
+                raise ValueError("it is out of bounds")
         return parsed
 
 

@@ -43,6 +43,8 @@ class TritonPythonModel:
 
     def fill_mask(self, samples: list[str], **parameters: Any) -> list[Outputs]:
         preprocess, _, postprocess = stage_parameters(self.pipe, parameters)
+        if "top_k" in postprocess:
+            postprocess["top_k"] = min(postprocess["top_k"], self.pipe.model.config.vocab_size)
         encodings = [dict(self.pipe.preprocess(text, **preprocess)) for text in samples]
         outputs = zip(encodings, self.forward(encodings), strict=True)
         return [
