@@ -34,6 +34,7 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
     "object-detection": ("detection:object_detection", "generic:whole_pipeline"),
     "image-segmentation": ("segmentation:image_segmentation", "generic:whole_pipeline"),
     "depth-estimation": ("depth:depth_estimation", "generic:whole_pipeline"),
+    "mask-generation": ("mask_generation:mask_generation",),
     "keypoint-matching": ("generic:whole_pipeline",),
     "text-generation": ("generation:text_generation", "generation:generation"),
     "image-text-to-text": ("image_prompts:image_prompts", "generation:generation"),
@@ -64,8 +65,6 @@ _GENERATE = ("generation", "speech", "image_prompts", "text_to_text")
 
 #: Why other tasks are not broken apart.
 _WHOLE: Mapping[str, str] = {
-    "mask-generation": "the preprocess of its pipeline runs the image encoder, its forward chooses the masks: no "
-    "stage is the network alone",
     "decision": "its pipeline asks the network once for each prompt, for logits at positions that the prompt decides",
 }
 
