@@ -55,6 +55,7 @@ LIGHT = (
     "image-segmentation.detr",
     "image-segmentation.eomt",
     "image-segmentation.mask2former",
+    "mask-generation",
     "object-detection",
     "object-detection.detr",
     "sentence-similarity",
@@ -107,10 +108,10 @@ def order(checkpoint_name: str, directory: Path, **changes: Any) -> Order:
 async def answers(written: Written, name: str) -> tuple[Verification, list[Any], list[Any]]:
     """The deploy's own verification, and the answers to the checkpoint's samples, alone and together."""
     calls = [wire.CALLS[checkpoints.ARCHITECTURES[name].task](sample) for sample in checkpoints.sample_inputs(name)]
-    async with loaded_models(written.family.staging, written.plan.name) as infer:
+    async with loaded_models(written.family.staging, *written.loaded) as infer:
 
         @asynccontextmanager
-        async def opened(repository: Path, model: str) -> AsyncIterator[InferModel]:
+        async def opened(repository: Path, *models: str) -> AsyncIterator[InferModel]:
             yield infer
 
         async def one(call: wire.Call) -> dict[str, Any]:
@@ -219,6 +220,10 @@ REQUESTS: dict[str, tuple[dict[str, Any], ...]] = {
     "feature-extraction.nystromformer": ({"truncation": True},),
     "text-to-audio": ({"seed": -7},),
     "zero-shot-object-detection.owlv2": ({"threshold": "0.3", "top_k": 3},),
+    "mask-generation": (
+        {"crops_n_layers": 1, "points_per_crop": 4},
+        {"pred_iou_thresh": "0.5", "stability_score_thresh": "0.3", "mask_threshold": "1.5", "crops_nms_thresh": "0.9"},
+    ),
 }
 """Request parameters that change what the core computes, and some that do not."""
 
@@ -280,6 +285,7 @@ def test_client_cannot_tell_the_approaches_apart(
         ("automatic-speech-recognition", {"return_timestamps": "char"}),
         ("automatic-speech-recognition", {"chunk_length_s": "0.3", "return_timestamps": "word"}),
         ("fill-mask", {"top_k": 2}),
+        ("mask-generation", {"points_per_crop": 4, "crops_n_layers": 1}),
         ("feature-extraction.nystromformer", {}),  # a network that is never given padding
     ],
 )

@@ -69,7 +69,9 @@ def render_ensemble(plan: Plan, split: Split, notes: Sequence[str] = ()) -> str:
         f'name: "{plan.name}"\nplatform: "ensemble"\n{batching_comment(plan)}max_batch_size: {plan.max_batch_size}',
         config_text.tensors(plan.inputs, inputs=True),
         config_text.tensors(plan.outputs, inputs=False, labelled=LABELLED if plan.labels else ()),
-        "ensemble_scheduling {\n  step [\n" + ",\n".join(_step(plan, part) for part in split.parts) + "\n  ]\n}",
+        "ensemble_scheduling {\n  step [\n"
+        + ",\n".join(_step(plan, part) for part in split.parts if not part.asked)
+        + "\n  ]\n}",
         config_text.settings(
             [each for each in plan.settings if each[0] in ("task", "request_parameters", TOOL_CALL_PARSER)]
         ),

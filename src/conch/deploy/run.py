@@ -31,8 +31,9 @@ from conch.deploy.verify import Cases, Verification, make_cases, of_pieces, veri
 from conch.deploy.verify_parts import InferModel, PartCases, make_part_cases, rows_of_requests, verify_parts
 from conch.errors import InvalidArgumentError
 
-#: Loads a model of a repository, and the models it is made of, for as long as the context lasts.
-OpenModels = Callable[[Path, str], AbstractAsyncContextManager[InferModel]]
+#: Loads models of a repository, and the models they are made of, for as long as the context lasts. Takes the directory
+#: of the repository and the names of the models.
+OpenModels = Callable[..., AbstractAsyncContextManager[InferModel]]
 Approach = Literal["pipeline", "ensemble"]
 
 #: Package -> module, where they are not named alike.
@@ -125,6 +126,12 @@ class Written(msgspec.Struct, frozen=True):
         parts = self.ensemble.split.parts if self.ensemble else ()
         return [self.plan.name, *(model_name(self.plan, part) for part in parts)]
 
+    @property
+    def loaded(self) -> list[str]:
+        """The names of those that are loaded for clients: the others are steps of the first."""
+        parts = self.ensemble.split.parts if self.ensemble else ()
+        return [self.plan.name, *(model_name(self.plan, part) for part in parts if part.asked)]
+
 
 def make(order: Order, say: Callable[[str], None], watch: Watch) -> Planned:
     """Fetch the checkpoint and plan its model.
@@ -200,7 +207,7 @@ async def check(written: Written, open_models: OpenModels, watch: Watch) -> Veri
     watch("asking the library", _SHARES["verifying"])
     cases = written.cases or make_cases(plan, Reference(plan, written.checkpoint.path))
     watch("starting the model", 0.85)
-    async with open_models(written.family.staging, plan.name) as infer:
+    async with open_models(written.family.staging, *written.loaded) as infer:
         parts, as_rows = Verification(()), list[list[int]]()
         if ensemble:
             watch("verifying each part", 0.9)

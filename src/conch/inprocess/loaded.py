@@ -1,4 +1,4 @@
-"""A model of a repository and those it is made of, loaded in this process without any listener."""
+"""Models of a repository and those they are made of, loaded in this process without any listener."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ InferModel = Callable[[str, Mapping[str, np.ndarray], Mapping[str, Parameter]], 
 
 
 @asynccontextmanager
-async def loaded_models(repository: Path, name: str) -> AsyncIterator[InferModel]:
-    """One model of a repository and the models it is made of, loaded in this process without any listener.
+async def loaded_models(repository: Path, *names: str) -> AsyncIterator[InferModel]:
+    """Models of a repository and the models they are made of, loaded in this process without any listener.
 
     Yields:
         An async callable (model, inputs by name, request parameters) -> outputs by name. Arrays of strings or bytes go
@@ -33,13 +33,14 @@ async def loaded_models(repository: Path, name: str) -> AsyncIterator[InferModel
         one after another.
 
     Raises:
-        ConchError: the model does not load.
+        ConchError: a model does not load.
     """
     options = ServeOptions(model_repository=(str(repository),), model_control_mode="explicit")
     logs = LogControl(LogSettings("", True, True, True, 0, "default"))
     server = build_server(options, logs, open_repositories(options, os.environ))
     try:
-        await server.lifecycle.load(name)
+        for name in names:
+            await server.lifecycle.load(name)
         server.mark_started()
         yield functools.partial(_infer, server)
     finally:

@@ -124,6 +124,9 @@ FINAL = 1
 #: Model name -> what answers the requests that models send to it: tensors -> tensors.
 NETWORKS: dict[str, Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]] = {}
 
+#: The names of those that are not ready before a model loads them.
+NOT_READY: set[str] = set()
+
 
 class PreferredMemory:
     def __init__(self, preferred_memory_type: int, preferred_device_id: int = 0) -> None:
@@ -140,10 +143,11 @@ class InferenceRequest:
         inputs: Sequence[Tensor],
         preferred_memory: PreferredMemory | None = None,
     ) -> None:
-        self._network, self._outputs = NETWORKS[model_name], list(requested_output_names)
+        self._name, self._network, self._outputs = model_name, NETWORKS[model_name], list(requested_output_names)
         self._inputs = {tensor.name(): tensor.as_numpy() for tensor in inputs}
 
     def exec(self) -> InferenceResponse:
+        assert self._name not in NOT_READY
         try:
             answered = self._network(self._inputs)
         except ValueError as error:
@@ -164,6 +168,8 @@ def backend_utils() -> types.ModuleType:
     module.__dict__["TRITONSERVER_MEMORY_CPU"] = 0
     module.__dict__["TRITONSERVER_RESPONSE_COMPLETE_FINAL"] = FINAL
     module.__dict__["triton_string_to_numpy"] = _string_to_numpy
+    module.__dict__["is_model_ready"] = lambda name: name not in NOT_READY
+    module.__dict__["load_model"] = lambda name: NOT_READY.remove(name)
     return module
 
 

@@ -94,6 +94,8 @@ def _resizes(processor: Any, size: dict[str, int]) -> Iterator[tuple[_Settings, 
             yield larger, {}
             yield larger, {"crop": [shortest, shortest]}
             yield {"mode": "exact", "size": {"height": shortest, "width": shortest}}, {}
+    elif longest:
+        yield {"mode": "longest", "size": size}, {}
     elif "max_height" in size:
         yield {"mode": "within", "size": size}, {}
     elif "height" in size and "width" in size:

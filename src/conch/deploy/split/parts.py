@@ -37,6 +37,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
         output_map: likewise for outputs.
         cached: answers to equal inputs come from the response cache.
         instances: how many copies serve; of what runs the network, as many as the user chose.
+        asked: it is no step of the ensemble: a Python part asks it, as often as a request wants.
     """
 
     suffix: str
@@ -48,6 +49,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     output_map: Mapping[str, str] = {}
     cached: bool = False
     instances: int = 1
+    asked: bool = False
 
 
 class PythonPart(Part, frozen=True, kw_only=True):

@@ -34,6 +34,7 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
     "object-detection": ("detection:object_detection", "generic:whole_pipeline"),
     "image-segmentation": ("segmentation:image_segmentation", "generic:whole_pipeline"),
     "depth-estimation": ("depth:depth_estimation", "generic:whole_pipeline"),
+    "mask-generation": ("mask_generation:mask_generation",),
     "keypoint-matching": ("generic:whole_pipeline",),
     "decision": ("decision:decision",),
     "text-generation": ("generation:text_generation", "generation:generation"),
@@ -62,12 +63,6 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
 
 #: Modules of splits whose models write token after token.
 _GENERATE = ("generation", "speech", "image_prompts", "text_to_text")
-
-#: Why other tasks are not broken apart.
-_WHOLE: Mapping[str, str] = {
-    "mask-generation": "the preprocess of its pipeline runs the image encoder, its forward chooses the masks: no "
-    "stage is the network alone",
-}
 
 #: Why networks that hold a module of these classes are not exported: no exporter follows what they do.
 _NOT_FOLLOWED: Mapping[str, str] = {
@@ -110,7 +105,7 @@ def split(subject: Subject) -> Split:
         except Exception as error:  # a library's step, on a model nobody has tried: approach 1 may serve it yet
             logger.debug("%s failed", name, exc_info=error)
             reasons[f"{name} failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"] = None
-    raise CannotSplit("; ".join(reasons) or _WHOLE[plan.task.name])
+    raise CannotSplit("; ".join(reasons) or f"nothing breaks {plan.task.name} apart")
 
 
 def _heavy(found: Split) -> tuple[str, ...]:

@@ -38,6 +38,8 @@ class Subject(msgspec.Struct, frozen=True):
     @property
     def network(self) -> Any:
         """The torch module that the pipeline calls with what its preprocess made."""
+        if self.plan.task.name == "mask-generation":
+            return getattr(self.model, "vision_encoder", self.model)
         return self.pipe[0].model if self.plan.task.name == "sentence-embedding" else self.model
 
     @property

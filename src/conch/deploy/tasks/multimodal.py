@@ -62,7 +62,7 @@ MASK_GENERATION = Task(
     pipeline="mask-generation",
     summary="masks of all things in an image (SAM)",
     template="masks.py",
-    libraries=("light_serving.py", "light_inputs.py", "hf_serving.py", "hf_masks.py"),
+    libraries=("light_serving.py", "light_inputs.py", "hf_serving.py", "hf_masks.py", "light_overlap.py"),
     inputs=(IMAGE,),
     outputs=(
         TensorSpec("masks", DataType.UINT8, (-1, -1, -1), "255 where a thing is, [things, height, width]"),

@@ -80,14 +80,16 @@ def target_size(image: Size, mode: str, size: dict[str, Any]) -> Size:
     """Height and width after resizing.
 
     Modes: "exact" (height, width); "square" (the same, of a black square that the image lies on: `light_resize` makes
-    it); "shortest" (shortest_edge); "bounded" (shortest_edge, but no edge longer than longest_edge, rounded down to a
-    multiple); "bounded up" (the same, rounded up); "within" (max_height, max_width); "multiple" (height, width,
-    multiple, keep_ratio); "floor" (rounded down to a multiple).
+    it); "shortest" (shortest_edge); "longest" (longest_edge); "bounded" (shortest_edge, but no edge longer than
+    longest_edge, rounded down to a multiple); "bounded up" (the same, rounded up); "within" (max_height, max_width);
+    "multiple" (height, width, multiple, keep_ratio); "floor" (rounded down to a multiple).
     """
     if mode in ("exact", "square"):
         return size["height"], size["width"]
     if mode == "shortest":
         return by_shortest(image, size["shortest_edge"])
+    if mode == "longest":
+        return by_longest(image, size["longest_edge"])
     if mode in ("bounded", "bounded up"):
         height, width = by_bounds(image, size["shortest_edge"], size["longest_edge"])
         multiple = size["multiple"]
@@ -108,6 +110,12 @@ def by_shortest(image: Size, edge: int) -> Size:
     if width <= height:
         return int(edge * height / width), edge
     return edge, int(edge * width / height)
+
+
+def by_longest(image: Size, edge: int) -> Size:
+    """The longest edge becomes `edge`, the other follows, rounded."""
+    scale = edge / max(image)
+    return int(image[0] * scale + 0.5), int(image[1] * scale + 0.5)
 
 
 def by_bounds(image: Size, shortest: int, longest: int) -> Size:

@@ -59,17 +59,19 @@ def bring_back(settings: Settings, samples: list[Row]) -> list[list[Row]]:
     for group in groups.values():
         for start in range(0, len(group), settings.max_batch_size):
             batch = group[start : start + settings.max_batch_size]
-            answers = ask(settings, [{name: rows[index][name] for name in names} for rows, index in batch])
+            wanted = settings.values["network_outputs"].split()
+            asked = [{name: rows[index][name] for name in names} for rows, index in batch]
+            answers = ask_model(settings.values["network"], wanted, asked)
             for row, (rows, index) in enumerate(batch):
                 rows[index].update({name: array[row] for name, array in answers.items()})
     return found
 
 
-def ask(settings: Settings, rows: list[Row]) -> Row:
-    """What the network answers to rows of equal sizes, as a batch."""
+def ask_model(name: str, outputs: list[str], rows: list[Row]) -> Row:
+    """What a model answers to rows of equal sizes, as a batch."""
     request = pb_utils.InferenceRequest(
-        model_name=settings.values["network"],
-        requested_output_names=settings.values["network_outputs"].split(),
+        model_name=name,
+        requested_output_names=outputs,
         inputs=[pb_utils.Tensor(name, np.stack([row[name] for row in rows])) for name in rows[0]],
         preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
     )
