@@ -174,6 +174,7 @@ _FURTHER = (
     *_families("zero-shot-image-classification", "listeners", samples.labelled_images, "siglip2 align chinese-clip"),
     *_families("zero-shot-object-detection", "listeners", samples.labelled_images, "owlv2"),
     *_families("text-to-audio", "players", samples.speakable_texts, "musicgen bark"),
+    Checkpoint("text-to-audio", "speecht5", "players", samples.spoken_texts, requires=("sentencepiece",)),
     *_families("image-text-to-text", "listeners", samples.captions, "blip"),
     *_families("text2text-generation", "writers", samples.texts, "bart umt5", "text-to-text"),
     *_families("summarization", "writers", samples.texts, "t5", "text-to-text"),
@@ -248,7 +249,10 @@ def reference(task: str, directory: Path) -> list[Any]:
         import transformers
 
         make: Callable[..., Any] = transformers.pipeline
-        pipe = make(checkpoint.task, model=str(directory), device="cpu", **checkpoint.pipeline_kwargs)
+        more = dict(checkpoint.pipeline_kwargs)
+        if (directory / "vocoder").is_dir():
+            more["vocoder"] = transformers.SpeechT5HifiGan.from_pretrained(directory / "vocoder")
+        pipe = make(checkpoint.task, model=str(directory), device="cpu", **more)
         from conch.deploy.reference import complete
 
         complete(pipe)

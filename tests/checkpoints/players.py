@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from transformers import (
+    AddedToken,
     BarkConfig,
     BarkModel,
     BarkProcessor,
@@ -20,12 +22,18 @@ from transformers import (
     MusicgenDecoderConfig,
     MusicgenForConditionalGeneration,
     MusicgenProcessor,
+    SpeechT5Config,
+    SpeechT5ForTextToSpeech,
+    SpeechT5HifiGan,
+    SpeechT5HifiGanConfig,
+    SpeechT5Tokenizer,
     T5Config,
 )
 
 from . import tokenization
+from .samples import SPEAKER
 from .weights import randomise
-from .writers import t5
+from .writers import sentence_pieces, t5
 
 RATE = 16000
 
@@ -131,3 +139,49 @@ def _give_sounds(codec: Any) -> None:
     """Draw what each code sounds like, which is no parameter."""
     for layer in codec.quantizer.layers:
         layer.codebook.embed.normal_()
+
+
+def text_to_audio_speecht5(directory: Path) -> None:
+    """Draws spectrograms for the vector of a speaker; beside it lies the network that plays them."""
+    with tempfile.TemporaryDirectory() as scratch:
+        letters = sentence_pieces(Path(scratch), model_type="char")
+        tokens = SpeechT5Tokenizer(str(letters), model_max_length=120)
+        tokens.add_tokens([AddedToken("<mask>", lstrip=True, special=True), "<ctc_blank>"])
+        tokens.save_pretrained(directory)
+    one: dict[str, Any] = {"hidden_size": 24, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+    config = SpeechT5Config(
+        vocab_size=len(tokens),
+        encoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_layers=1,
+        decoder_attention_heads=2,
+        conv_dim=[8],
+        conv_kernel=[3],
+        conv_stride=[2],
+        num_conv_pos_embeddings=4,
+        num_conv_pos_embedding_groups=2,
+        num_mel_bins=6,
+        speech_decoder_prenet_units=16,
+        speech_decoder_postnet_layers=2,
+        speech_decoder_postnet_units=8,
+        speaker_embedding_dim=SPEAKER,
+        max_text_positions=120,
+        encoder_max_relative_position=8,
+        **one,
+    )
+    model = SpeechT5ForTextToSpeech(config)
+    randomise(model)
+    model.save_pretrained(directory)
+    vocoder = SpeechT5HifiGan(
+        SpeechT5HifiGanConfig(
+            model_in_dim=6,
+            sampling_rate=RATE,
+            upsample_initial_channel=16,
+            upsample_rates=[4, 2],
+            upsample_kernel_sizes=[8, 4],
+            resblock_kernel_sizes=[3],
+            resblock_dilation_sizes=[[1, 3]],
+        )
+    )
+    randomise(vocoder)
+    vocoder.save_pretrained(directory / "vocoder")

@@ -274,10 +274,23 @@ def labelled_sounds() -> list[Sample]:
 
 SPEECH_SEED = 5
 """What everything that is drawn for a sound follows from, text by text."""
+SPEAKER = 10
+"""Numbers in the vector of who speaks."""
 
 
 def speakable_texts() -> list[Sample]:
     return [Sample(("hello shell",)), Sample(("the wind came in from the sea, and sang a low note.",))]
+
+
+def spoken_texts() -> list[Sample]:
+    """Texts, and the vector of who speaks them."""
+    import torch
+
+    speakers = np.random.default_rng(3).normal(size=(2, SPEAKER)).astype(np.float32)
+    vectors = [{"speaker_embeddings": torch.from_numpy(speaker)[None]} for speaker in speakers]
+    return [
+        Sample(text.args, {"forward_params": forward}) for text, forward in zip(speakable_texts(), vectors, strict=True)
+    ]
 
 
 def videos() -> list[Sample]:

@@ -44,7 +44,9 @@ def _image(sample: Sample) -> Call:
 
 
 def _spoken_text(sample: Sample) -> Call:
-    return {"text": texts(sample.args[0])}, {"seed": SPEECH_SEED}
+    vectors = sample.kwargs.get("forward_params", {})
+    inputs = {name: np.asarray(vector[0], np.float32) for name, vector in vectors.items()}
+    return {"text": texts(sample.args[0]), **inputs}, {"seed": SPEECH_SEED}
 
 
 def _labelled_text(sample: Sample) -> Call:

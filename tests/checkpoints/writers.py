@@ -110,7 +110,7 @@ def nllb() -> PreTrainedTokenizerBase:
     return NllbTokenizer(vocab=vocab, merges=merges, extra_special_tokens=codes, model_max_length=96)
 
 
-def sentence_pieces(directory: Path) -> Path:
+def sentence_pieces(directory: Path, model_type: str = "unigram") -> Path:
     """A small model of sentencepiece made from the text of all tokenizers here."""
     import sentencepiece
 
@@ -119,6 +119,7 @@ def sentence_pieces(directory: Path) -> Path:
         input=str(directory / "corpus.txt"),
         model_prefix=str(directory / "pieces"),
         vocab_size=150,
+        model_type=model_type,
         hard_vocab_limit=False,
         num_threads=1,
         minloglevel=2,

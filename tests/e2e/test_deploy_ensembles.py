@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import json
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -219,6 +220,7 @@ REQUESTS: dict[str, tuple[dict[str, Any], ...]] = {
     "fill-mask": ({"top_k": 2}, {"targets": "red,blue,harbour"}),
     "feature-extraction.nystromformer": ({"truncation": True},),
     "text-to-audio": ({"seed": -7},),
+    "text-to-audio.speecht5": ({"generate_kwargs": json.dumps({"maxlenratio": 3.5, "threshold": 0.9})},),
     "zero-shot-object-detection.owlv2": ({"threshold": "0.3", "top_k": 3},),
     "mask-generation": (
         {"crops_n_layers": 1, "points_per_crop": 4},
@@ -286,6 +288,7 @@ def test_client_cannot_tell_the_approaches_apart(
         ("automatic-speech-recognition", {"chunk_length_s": "0.3", "return_timestamps": "word"}),
         ("fill-mask", {"top_k": 2}),
         ("mask-generation", {"points_per_crop": 4, "crops_n_layers": 1}),
+        ("text-to-audio.speecht5", {"seed": 5}),
         ("feature-extraction.nystromformer", {}),  # a network that is never given padding
     ],
 )
@@ -365,6 +368,30 @@ def test_error_of_a_request_names_the_step_and_fails_alone(server: ServerProcess
         with pytest.raises(Exception, match=f"step '{name}_image_preprocess': cannot decode the image"):
             failed.result()
         assert answered.result()["probs"].sum() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("speaker", "told"),
+    [(None, r"missing required input\(s\) \['speaker_embeddings'\]"), (9, r"speaker_embeddings.*\[1,9\]")],
+)
+def test_voice_is_refused_without_the_vector_of_its_speaker(
+    speaker: int | None, told: str, server: ServerProcess
+) -> None:
+    name = "text-to-audio.speecht5"
+    (inputs, _), *_ = [wire.CALLS["text-to-audio"](sample) for sample in checkpoints.sample_inputs(name)]
+    broken = {"text": inputs["text"]} | ({} if speaker is None else {"speaker_embeddings": np.ones(9, np.float32)})
+    with pytest.raises(Exception, match=told):
+        ask(server, name, (broken, {}))
+    tensors = []
+    for key, array in wire.batched(broken).items():
+        tensors.append(triton.InferInput(key, array.shape, "BYTES" if key == "text" else "FP32"))
+        tensors[-1].set_data_from_numpy(array)
+    with triton.InferenceServerClient(server.http_url) as client, pytest.raises(Exception, match=told) as caught:
+        client.infer(name, tensors)
+    assert caught.value.status() == "400"
+    with pytest.raises(Exception, match=r"the text has 20\d tokens, the model takes at most 120: send a shorter text"):
+        ask(server, name, ({**inputs, "text": wire.texts("a" * 200)}, {}))
+    assert ask(server, name, (inputs, {"seed": 1}))["audio"].size
 
 
 @functools.cache

@@ -75,6 +75,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="a request parameter that applies unless a request says otherwise; VALUE is JSON or text",
     )
+    what.add_argument(
+        "--vocoder",
+        default="",
+        metavar="MODEL",
+        help="hub id or directory of the network that plays the spectrograms of SpeechT5; default: the directory "
+        "'vocoder' of the checkpoint, else microsoft/speecht5_hifigan",
+    )
     _add_ensemble_arguments(parser.add_argument_group("ensembles"))
     trust = parser.add_argument_group("trust")
     trust.add_argument("--allow-pickle", action="store_true", help="load weights that can run code when loaded")
@@ -173,6 +180,7 @@ def _order(args: argparse.Namespace) -> Order:
         approach=args.approach,
         choices=choices,
         export=export,
+        vocoder=args.vocoder,
         postprocess=args.postprocess,
         allow_pickle=args.allow_pickle,
         force=args.force,

@@ -18,6 +18,8 @@ NEEDED_FILES = (
     *("LICENSE*", "*.safetensors"),
 )
 CODE_FILES = ("*.py",)
+#: The directory of the network that plays spectrograms, in a checkpoint or beside it.
+VOCODER = "vocoder"
 PICKLE_FILES = ("pytorch_model*.bin", "model*.bin", "*.pt", "*.pth", "*.ckpt")
 #: Of those, what is never needed.
 UNNEEDED_FILES = (
@@ -41,11 +43,14 @@ class Checkpoint(msgspec.Struct, frozen=True):
         path: the directory.
         source: where it came from: "owner/name@revision" or the directory as it was given.
         pipeline_tag: the task the hub assigned, "" when it was not asked.
+        vocoder: the network that plays its spectrograms, a checkpoint of its own; None where it has one in itself, or
+            needs none.
     """
 
     path: Path
     source: str
     pipeline_tag: str = ""
+    vocoder: Checkpoint | None = None
 
     @property
     def config(self) -> dict[str, Any]:
@@ -83,12 +88,26 @@ class Checkpoint(msgspec.Struct, frozen=True):
             (self.path / name).is_file() for name in ("decision.json", "decision_config.json", "judge_config.json")
         )
 
+    @property
+    def vocoder_directory(self) -> Path | None:
+        """Where the network lies that plays its spectrograms; None without one."""
+        own = self.path / VOCODER
+        return self.vocoder.path if self.vocoder else own if own.is_dir() else None
+
     def files(self, *, pickle: bool = False, code: bool = False) -> list[Path]:
         """The files to deploy, relative to `path`."""
         return sorted(needed(_walk(self.path), pickle=pickle, code=code), key=str)
 
+    def beside(self) -> dict[str, Path]:
+        """The files to deploy that lie elsewhere: path in the model's version directory -> the file."""
+        if self.vocoder is None:
+            return {}
+        files = self.vocoder.files(pickle=not self.vocoder.has_safetensors())
+        return {f"{VOCODER}/{file.as_posix()}": self.vocoder.path / file for file in files}
+
     def has_safetensors(self) -> bool:
-        return any(path.suffix == ".safetensors" for path in self.files())
+        """Whether its own weights, not those of a vocoder in it, are safetensors."""
+        return any(path.suffix == ".safetensors" and path.parts[0] != VOCODER for path in self.files())
 
     def missing_weights(self) -> list[str]:
         """The files that an index of its safetensors names and that are not there."""

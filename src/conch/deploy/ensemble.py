@@ -108,6 +108,7 @@ def _part_files(plan: Plan, part: Part, exported: Exported | None, checkpoint: P
         blocks.append(config_text.settings(part.settings))
         contents = {"model.py": template(part.template), **{each: template(each) for each in part.libraries}}
         copies = {f"checkpoint/{path.as_posix()}": checkpoint / path for path in part.checkpoint}
+        copies |= part.beside
         return ModelFiles(name, "\n\n".join(blocks) + "\n", labels, {**contents, **part.contents}, copies)
     if isinstance(part, CorePart) and part.padding:
         text = "requests of unequal size share a batch, padded along these axes; Triton ignores it"

@@ -13,6 +13,7 @@ from conch.deploy.tasks import Task
 from conch.deploy.tasks.spec import IMAGE_INPUTS
 from conch.deploy.text_to_text import NAMES
 from conch.deploy.tool_calls import TOOL_CALL_PARSER, tool_call_parser
+from conch.deploy.vocoder import vocoder_setting
 from conch.errors import InvalidArgumentError, UnavailableError
 
 Setting = tuple[str, str, str]
@@ -45,6 +46,8 @@ def read_facts(checkpoint: Checkpoint, task: Task, *, trust_remote_code: bool = 
         sizes["hidden_size"] = (int(hidden_size),)
     labels = tuple(str(config.id2label[index]) for index in sorted(config.id2label or {}))
     sizes["num_labels"] = (len(labels),) if labels else (-1,)
+    if speaker := getattr(config, "speaker_embedding_dim", None):
+        sizes["speaker_embedding_dim"] = (int(speaker),)
     settings: list[Setting] = []
     missing: frozenset[str] = frozenset()
     if task.name == "sentence-embedding":
@@ -59,9 +62,16 @@ def read_facts(checkpoint: Checkpoint, task: Task, *, trust_remote_code: bool = 
             settings = [(TOOL_CALL_PARSER, parser, "how calls of functions are written, for the API of OpenAI")]
     elif task.name in NAMES:
         settings = read_writing(checkpoint, task.name, trust_remote_code=trust_remote_code).settings()
+    settings += vocoder_setting(checkpoint)
     if checkpoint.transformer_directory:
         settings.append(("subfolder", checkpoint.transformer_directory, "where in the checkpoint the transformer lies"))
-    return CheckpointFacts(sizes=sizes, labels=labels, settings=tuple(settings), missing_outputs=missing)
+    return CheckpointFacts(
+        sizes=sizes,
+        labels=labels,
+        settings=tuple(settings),
+        missing_outputs=missing,
+        architectures=tuple(checkpoint.architectures),
+    )
 
 
 def _hidden_size(config: Any) -> int | None:

@@ -75,12 +75,14 @@ class CheckpointFacts(msgspec.Struct, frozen=True):
         labels: names of the classes.
         settings: what its template must be told beside the task: (key, value, comment).
         missing_outputs: optional outputs this checkpoint does not have.
+        architectures: names of its classes, for inputs that only some have.
     """
 
     sizes: Mapping[str, tuple[int, ...]]
     labels: tuple[str, ...] = ()
     settings: tuple[tuple[str, str, str], ...] = ()
     missing_outputs: frozenset[str] = frozenset()
+    architectures: tuple[str, ...] = ()
 
 
 def make_plan(name: str, task: Task, source: str, facts: CheckpointFacts, choices: Choices) -> Plan:
@@ -99,7 +101,8 @@ def make_plan(name: str, task: Task, source: str, facts: CheckpointFacts, choice
         raise InvalidArgumentError(f"--max-batch-size should be 0 or more, got {batch}")
     if choices.stream and batch:
         raise InvalidArgumentError("--stream writes for one request after another: leave --max-batch-size out")
-    inputs = [converted for each in task.inputs for converted in _chosen_form(each, choices)]
+    read = [each for each in task.inputs if not each.only_of or each.only_of in facts.architectures]
+    inputs = [converted for each in read for converted in _chosen_form(each, choices)]
     outputs = [each for each in task.outputs if each.name not in facts.missing_outputs]
     return Plan(
         name=name,

@@ -28,17 +28,20 @@ _SENTENCE_TRANSFORMERS = {"sentence-embedding": "SentenceTransformer", "text-ran
 class Reference:
     """The library's own model of a checkpoint.
 
+    Args:
+        vocoder: the directory of the network that plays its spectrograms, if it makes some.
+
     Raises:
         InvalidArgumentError: the library cannot load it, or fails on a sample.
     """
 
-    def __init__(self, plan: Plan, checkpoint: Path) -> None:
+    def __init__(self, plan: Plan, checkpoint: Path, vocoder: Path | None = None) -> None:
         self.plan = plan
         with _told(f"the library cannot load '{plan.source}'"):
-            self._load(plan, checkpoint)
+            self._load(plan, checkpoint, vocoder)
         _check_vocabulary(getattr(self.pipe, "tokenizer", None), plan.source)
 
-    def _load(self, plan: Plan, checkpoint: Path) -> None:
+    def _load(self, plan: Plan, checkpoint: Path, vocoder: Path | None) -> None:
         library = _SENTENCE_TRANSFORMERS.get(plan.task.name)
         options: dict[str, Any] = {"trust_remote_code": plan.choices.trust_remote_code, "device": "cpu"}
         with _quiet():
@@ -54,10 +57,14 @@ class Reference:
                     plan.task.name, checkpoint, writing, dtype=plan.choices.dtype, trust_remote_code=trusted
                 )
                 return
+            if vocoder is not None:
+                options["vocoder"] = transformers().SpeechT5HifiGan.from_pretrained(vocoder)
             pipelines = require("transformers.pipelines")
             self.pipe = pipelines.pipeline(
                 plan.task.pipeline, model=str(checkpoint), dtype=plan.choices.dtype, **options
             )
+        if vocoder is not None:
+            self.pipe.vocoder.to(self.pipe.model.dtype)
         complete(self.pipe)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from conch.deploy import config_text
@@ -28,12 +28,18 @@ def write_model(
         return family.publish()
 
 
-def pipeline_model(plan: Plan, checkpoint: Path, files: Sequence[Path]) -> ModelFiles:
-    """The files of a model that holds the whole pipeline; `files` are those of the checkpoint that it needs."""
+def pipeline_model(
+    plan: Plan, checkpoint: Path, files: Sequence[Path], beside: Mapping[str, Path] | None = None
+) -> ModelFiles:
+    """The files of a model that holds the whole pipeline; `files` are those of the checkpoint that it needs.
+
+    Args:
+        beside: path in the version directory -> a file that lies elsewhere.
+    """
     contents = {"model.py": template(plan.task.template)}
     contents |= {name: template(name) for name in plan.task.libraries}
     copies = {f"checkpoint/{path.as_posix()}": checkpoint / path for path in files}
-    return ModelFiles(plan.name, render_config(plan), plan.labels, contents, copies)
+    return ModelFiles(plan.name, render_config(plan), plan.labels, contents, {**copies, **(beside or {})})
 
 
 def render_config(plan: Plan) -> str:

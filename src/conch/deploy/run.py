@@ -29,6 +29,7 @@ from conch.deploy.tasks import Task, find_task
 from conch.deploy.tasks.generation import STREAMED_TEXT_GENERATION
 from conch.deploy.verify import Cases, Verification, make_cases, of_pieces, verify
 from conch.deploy.verify_parts import InferModel, PartCases, make_part_cases, rows_of_requests, verify_parts
+from conch.deploy.vocoder import makes_spectrograms, with_vocoder
 from conch.errors import InvalidArgumentError
 
 #: Loads models of a repository, and the models they are made of, for as long as the context lasts. Takes the directory
@@ -53,6 +54,7 @@ class Order(msgspec.Struct, frozen=True):
         approach: one model that holds the whole pipeline, or an ensemble of its parts.
         choices: how to serve it.
         export: how networks become files of an engine (ensemble).
+        vocoder: hub id or directory of the network that plays spectrograms; "" for the model's own or its pipeline's.
         postprocess: where softmax and the like run (ensemble): in the exported graph or after it; "auto" is the graph,
             which costs no process, unless its export is wrong.
         allow_pickle: load pickled weights.
@@ -66,6 +68,7 @@ class Order(msgspec.Struct, frozen=True):
     approach: Approach = "pipeline"
     choices: Choices = Choices()
     export: ExportOptions = ExportOptions()
+    vocoder: str = ""
     postprocess: Literal["auto", "graph", "python"] = "auto"
     allow_pickle: bool = False
     force: bool = False
@@ -148,6 +151,7 @@ def make(order: Order, say: Callable[[str], None], watch: Watch) -> Planned:
     watch("fetching", _SHARES["fetching"])
     checkpoint = fetch(order.model, allow_pickle=order.allow_pickle, trust_remote_code=trusted)
     task = task or detect_task(checkpoint)
+    checkpoint = with_vocoder(checkpoint, order.vocoder, allow_pickle=order.allow_pickle)
     if order.choices.stream:
         task = _streamed(task, order.approach)
     say(f"{checkpoint.source}: {task.name} ({task.summary})")
@@ -188,7 +192,7 @@ def build(order: Order, planned: Planned, family: Family, say: Callable[[str], N
     pickle = order.allow_pickle and not checkpoint.has_safetensors()
     files = checkpoint.files(pickle=pickle, code=order.choices.trust_remote_code)
     watch("writing", _SHARES["writing"])
-    family.write([pipeline_model(plan, checkpoint.path, files)], _copying(watch))
+    family.write([pipeline_model(plan, checkpoint.path, files, checkpoint.beside())], _copying(watch))
     return Written(plan, checkpoint, order.repository / plan.name, family, reason=reason)
 
 
@@ -205,7 +209,7 @@ async def check(written: Written, open_models: OpenModels, watch: Watch) -> Veri
     """Compare the models in their staging repository with the library's own."""
     plan, ensemble = written.plan, written.ensemble
     watch("asking the library", _SHARES["verifying"])
-    cases = written.cases or make_cases(plan, Reference(plan, written.checkpoint.path))
+    cases = written.cases or make_cases(plan, _reference(plan, written.checkpoint))
     watch("starting the model", 0.85)
     async with open_models(written.family.staging, *written.loaded) as infer:
         parts, as_rows = Verification(()), list[list[int]]()
@@ -226,7 +230,7 @@ def _build_ensemble(
     plan, checkpoint, options = planned.plan, planned.checkpoint, order.export
     watch("loading the original", _SHARES["loading"])
     # The truth and the networks are FP32; other formats are made of them by the export.
-    truth = Reference(msgspec.structs.replace(plan, choices=_in_float32(plan.choices)), checkpoint.path)
+    truth = _reference(msgspec.structs.replace(plan, choices=_in_float32(plan.choices)), checkpoint)
     watch("splitting", _SHARES["splitting"])
     dtype = options.quantize or (torch_name(options.dtype) if options.dtype else "")
     cases = make_cases(plan, truth, dtype)
@@ -330,6 +334,10 @@ def _copying(watch: Watch) -> Callable[[Path, int, int], None]:
     """Progress of the files that are copied, as a part of the whole."""
     begin, end = _SHARES["writing"], _SHARES["verifying"]
     return lambda path, done, total: watch(f"copying {path.name}", begin + (end - begin) * done / max(total, 1))
+
+
+def _reference(plan: Plan, checkpoint: Checkpoint) -> Reference:
+    return Reference(plan, checkpoint.path, checkpoint.vocoder_directory if makes_spectrograms(checkpoint) else None)
 
 
 def _in_float32(choices: Choices) -> Choices:

@@ -233,7 +233,13 @@ def _decision(plan: Plan, pipe: Any, index: int) -> Sample:
 
 
 def _spoken_text(plan: Plan, pipe: Any, index: int) -> Sample:
-    return msgspec.structs.replace(_text(plan, pipe, index), parameters={"seed": 11})
+    text, said = _text(plan, pipe, index), {"seed": 11}
+    speaker = next((spec for spec in plan.inputs if spec.name == "speaker_embeddings"), None)
+    if speaker is None:
+        return msgspec.structs.replace(text, parameters=said)
+    vector = np.random.default_rng(index).normal(size=[int(dim) for dim in speaker.dims]).astype(np.float32)
+    keywords = {"forward_params": {speaker.name: require("torch").from_numpy(vector)[None]}}
+    return Sample({**text.inputs, speaker.name: vector}, text.arguments, keywords, said)
 
 
 _MAKERS: Mapping[str, Callable[[Plan, Any, int], Sample]] = {

@@ -14,7 +14,8 @@ import pytest
 
 from conch.deploy.plan import Choices
 from conch.errors import BackendError, Code
-from tests.checkpoints import samples
+from tests import checkpoints
+from tests.checkpoints import samples, wire
 from tests.unit.deploy.conftest import Deployed
 from tests.unit.deploy.stand_in import LocalModel, TritonError
 
@@ -366,3 +367,23 @@ def test_as_many_words_as_there_are_are_told(deployed: Deployed) -> None:
     model = deployed("fill-mask")
     outputs = model.ask({"text": texts(["The [MASK] is red."])}, {"top_k": "1000000"})
     assert outputs["tokens"].shape[-1] == model.model.pipe.model.config.vocab_size
+
+
+def test_voice_speaks_as_the_vector_says(deployed: Deployed, checkpoint_of: Callable[[str], Path]) -> None:
+    name = "text-to-audio.speecht5"
+    if absent := checkpoints.missing(name):
+        pytest.skip(f"transformers cannot run {name} without {', '.join(absent)}")
+    model, asked = deployed(name), checkpoints.sample_inputs(name)
+    expected = checkpoints.reference(name, checkpoint_of(name))
+    for sample, spoken in zip(asked, expected, strict=True):
+        inputs, parameters = wire.CALLS["text-to-audio"](sample)
+        got = model.ask(wire.batched(inputs), parameters)
+        assert got["sampling_rate"].tolist() == [[spoken["sampling_rate"]]]
+        np.testing.assert_allclose(got["audio"][0], spoken["audio"].reshape(-1), atol=1e-5)
+    inputs, parameters = wire.CALLS["text-to-audio"](asked[0])
+    other = {**inputs, "speaker_embeddings": -inputs["speaker_embeddings"]}
+    assert not np.array_equal(model.ask(wire.batched(other), parameters)["audio"][0], expected[0]["audio"])
+    told = refused(model, wire.batched({**inputs, "text": wire.texts("a" * 200)}))
+    assert "the model takes at most 120: send a shorter text" in told
+    told = refused(model, wire.batched(inputs), {"generate_kwargs": json.dumps({"vocoder": 1})})
+    assert "['vocoder'] are no settings of generate" in told

@@ -47,6 +47,13 @@ def test_missing_output_is_left_out() -> None:
     assert [each.name for each in plan("image-feature-extraction", facts).outputs] == ["last_hidden_state"]
 
 
+def test_inputs_of_one_architecture_are_of_its_models_alone() -> None:
+    assert [each.name for each in plan("text-to-audio").inputs] == ["text"]
+    facts = CheckpointFacts(sizes={"speaker_embedding_dim": (512,)}, architectures=("SpeechT5ForTextToSpeech",))
+    _, speaker = plan("text-to-audio", facts).inputs
+    assert (speaker.name, speaker.dims, speaker.optional) == ("speaker_embeddings", (512,), False)
+
+
 def test_parameter_the_task_does_not_have_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match=r"unknown parameters \['threshold'\] of text-classification"):
         plan("text-classification", parameters={"threshold": 1})

@@ -18,7 +18,7 @@ ROWS_APART = TensorSpec(
 _SETTING = frozenset(
     {
         *("process_image.py", "process_crops.py", "process_audio.py", "cut_speech.py"),
-        *("tokenize_text.py", "number_letters.py", "draw_latents.py", "pipeline_preprocess.py"),
+        *("tokenize_text.py", "number_letters.py", "draw_latents.py", "generate.py", "pipeline_preprocess.py"),
     }
 )
 _BRINGING = frozenset(

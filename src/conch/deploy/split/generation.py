@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from conch.deploy.checkpoint import VOCODER
 from conch.deploy.reference import call
 from conch.deploy.samples import make_samples
 from conch.deploy.split.axes import spec_of
@@ -79,7 +80,9 @@ def generate_part(
     settings: tuple[tuple[str, str, str], ...] = (),
 ) -> PythonPart:
     """The model itself, with torch."""
-    own = tuple(each for each in subject.plan.settings if each[0] in ("dtype", "torch_num_threads"))
+    plays = not any(spec.name == "spectrogram" for spec in outputs)
+    kept = ("dtype", "torch_num_threads", *(("vocoder",) if plays else ()))
+    own = tuple(each for each in subject.plan.settings if each[0] in kept)
     return python_part(
         subject,
         "generate",
@@ -89,15 +92,17 @@ def generate_part(
         summary="the model, generating",
         files=((*shell_settings(subject), *own, *settings), {}),
         stage="core",
-        checkpoint=all_files(subject),
+        checkpoint=all_files(subject, vocoder=plays),
+        beside=subject.checkpoint.beside() if plays else {},
     )
 
 
-def all_files(subject: Subject) -> tuple[Path, ...]:
-    """The checkpoint's files, its weights among them."""
+def all_files(subject: Subject, *, vocoder: bool = True) -> tuple[Path, ...]:
+    """The checkpoint's files, its weights among them, and those of a vocoder in it."""
     pickle = not subject.checkpoint.has_safetensors()
     trusted = subject.plan.choices.trust_remote_code
-    return tuple(subject.checkpoint.files(pickle=pickle, code=trusted))
+    files = subject.checkpoint.files(pickle=pickle, code=trusted)
+    return tuple(path for path in files if vocoder or path.parts[0] != VOCODER)
 
 
 #: Which sample each batch repeats, and how often.

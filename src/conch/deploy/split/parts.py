@@ -61,6 +61,7 @@ class PythonPart(Part, frozen=True, kw_only=True):
         settings: `parameters` of its config.pbtxt: key, value, comment.
         contents: file name -> what to write into the version directory (a tokenizer, processor settings).
         checkpoint: files of the checkpoint, relative to it, that go into `checkpoint/` of the version directory.
+        beside: path in the version directory -> a file that lies elsewhere.
     """
 
     template: str
@@ -68,6 +69,7 @@ class PythonPart(Part, frozen=True, kw_only=True):
     settings: tuple[tuple[str, str, str], ...] = ()
     contents: Mapping[str, bytes] = {}
     checkpoint: tuple[Path, ...] = ()
+    beside: Mapping[str, Path] = {}
 
 
 class CorePart(Part, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
+from conch.deploy.split.characters import character_tokenizer
 from conch.deploy.split.light import light_module
 from conch.deploy.split.parts import CannotSplit
 from conch.deploy.split.unigram import VOCABULARY, is_large, unigram_files
@@ -60,7 +61,7 @@ def light_tokenizer(tokenizer: Any, config: Any, tokenization: Tokenization) -> 
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if not getattr(tokenizer, "is_fast", False) or backend is None:
-        raise CannotSplit(f"{type(tokenizer).__name__} is written in Python: it has no tokenizer.json")
+        backend = character_tokenizer(tokenizer)
     files, kept = _vocabulary_files(backend)
     written = _settings(tokenizer, config, tokenization) | ({"kept_vocabulary": kept} if kept else {})
     contents = {**files, "tokenizer_settings.json": json.dumps(written, indent=1).encode()}
@@ -125,7 +126,8 @@ def _settings(tokenizer: Any, config: Any, tokenization: Tokenization) -> dict[s
     """tokenizer_settings.json."""
     longest = int(tokenizer.model_max_length) if tokenizer.model_max_length < _UNLIMITED else None
     text_config = _config_of_reader(config)
-    positions = getattr(text_config, "max_position_embeddings", None)
+    names = ("max_position_embeddings", "max_text_positions")
+    positions = next((found for name in names if (found := getattr(text_config, name, None))), None)
     limits = [limit for limit in (positions, longest) if limit and limit > 0]
     limited = bool(positions) and not getattr(text_config, "relative_attention", False)
     return {
@@ -144,7 +146,7 @@ def _settings(tokenizer: Any, config: Any, tokenization: Tokenization) -> dict[s
 
 def _cleans_up(tokenizer: Any) -> bool:
     """Whether decoding removes spaces before punctuation; byte pairs are left alone unless transformers is told to."""
-    if not getattr(tokenizer, "clean_up_tokenization_spaces", False):
+    if not getattr(tokenizer, "is_fast", False) or not getattr(tokenizer, "clean_up_tokenization_spaces", False):
         return False
     pairs = type(tokenizer.backend_tokenizer.model).__name__ == "BPE"
     return not pairs or bool(

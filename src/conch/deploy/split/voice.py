@@ -22,7 +22,7 @@ from conch.deploy.split.generic import one_voice, preprocess_part
 from conch.deploy.split.image import core_part, network_of
 from conch.deploy.split.light import light_module
 from conch.deploy.split.network import Network
-from conch.deploy.split.parts import CannotSplit, CorePart, DoesNotApply, PaddedAxis, Part, Split
+from conch.deploy.split.parts import CannotSplit, CorePart, DoesNotApply, PaddedAxis, Part, PythonPart, Split
 from conch.deploy.split.stages import python_part, tokenize_part, unpadded_setting
 from conch.deploy.split.subject import Subject, model_inputs
 from conch.deploy.split.tokenizer import Tokenization
@@ -124,17 +124,7 @@ def text_to_audio(subject: Subject) -> Split:
         files=((scale, rate, noise, *unpadded_setting(speaking.inputs)), {}),
         stage="core",
     )
-    sampling = ("sampling_rate", str(int(pipe.sampling_rate)), "samples a second")
-    postprocess = python_part(
-        subject,
-        "postprocess",
-        "play_waveform.py",
-        speaking.outputs,
-        subject.plan.outputs,
-        summary="the sound",
-        files=((sampling,), {}),
-    )
-    return Split((preprocess, reading, draw, speaking, postprocess))
+    return Split((preprocess, reading, draw, speaking, _sound_part(subject, speaking.outputs)))
 
 
 def generated(subject: Subject) -> Split:
@@ -149,7 +139,47 @@ def generated(subject: Subject) -> Split:
     except CannotSplit as error:
         preprocess = preprocess_part(subject, (), context=True)
         notes = (f"parts that need no transformers are not possible: {error}",)
-    return Split((preprocess, generate_part(subject, preprocess.outputs, subject.plan.outputs)), notes)
+    speaker = tuple(spec for spec in subject.plan.inputs if spec.name == "speaker_embeddings")
+    made = (*preprocess.outputs, *speaker)
+    plain = Split((preprocess, generate_part(subject, made, subject.plan.outputs)), notes)
+    if subject.pipe.vocoder is None:
+        return plain
+    vocoder = _vocoder_part(subject.pipe.vocoder)
+    generate = generate_part(subject, made, vocoder.inputs, unpadded_setting(vocoder.inputs))
+    return Split((preprocess, generate, vocoder, _sound_part(subject, vocoder.outputs)), notes, fallback=plain)
+
+
+def _vocoder_part(vocoder: Any) -> CorePart:
+    bands = int(vocoder.config.model_in_dim)
+    spectrogram = TensorSpec("spectrogram", DataType.FP32, (-1, bands), "what is spoken, frame by frame")
+    random = np.random.default_rng(0)
+    samples = [{"spectrogram": random.normal(size=(rows, count, bands)).astype(np.float32)} for rows, count in _FRAMES]
+    network = network_of(Played(vocoder), (spectrogram,), ("waveform",), samples)
+    return core_part(network, "vocoder", "the network that plays spectrograms")
+
+
+class Played(nn.Module):
+    """A vocoder: spectrogram [batch, frames, bands] -> waveform [batch, samples]."""
+
+    def __init__(self, vocoder: Any) -> None:
+        super().__init__()
+        self.vocoder = vocoder
+
+    def forward(self, spectrogram: torch.Tensor) -> tuple[torch.Tensor]:
+        return (self.vocoder(spectrogram).float(),)
+
+
+def _sound_part(subject: Subject, waveform: Sequence[TensorSpec]) -> PythonPart:
+    rate = ("sampling_rate", str(int(subject.pipe.sampling_rate)), "samples a second")
+    return python_part(
+        subject,
+        "postprocess",
+        "play_waveform.py",
+        waveform,
+        subject.plan.outputs,
+        summary="the sound",
+        files=((rate,), {}),
+    )
 
 
 def _reading_part(model: Any, pad: int) -> CorePart:

@@ -92,7 +92,16 @@ TEXT_TO_AUDIO = Task(
     summary="a text spoken, or a sound as a text describes it",
     template="per_sample.py",
     libraries=("light_serving.py", "light_inputs.py", "hf_serving.py", "light_outputs.py"),
-    inputs=(text_input("text", "the text"),),
+    inputs=(
+        text_input("text", "the text"),
+        TensorSpec(
+            "speaker_embeddings",
+            DataType.FP32,
+            ("speaker_embedding_dim",),
+            "the vector of who speaks (x-vector)",
+            only_of="SpeechT5ForTextToSpeech",
+        ),
+    ),
     outputs=(
         TensorSpec("audio", DataType.FP32, (-1,), "mono samples, -1 to 1"),
         TensorSpec("sampling_rate", DataType.INT32, (1,), "samples a second"),

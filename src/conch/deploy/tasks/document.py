@@ -61,7 +61,7 @@ def _tensors(kind: str, tensors: Sequence[TensorSpec]) -> Iterator[str]:
     yield f"| {kind} | datatype | shape | |\n|---|---|---|---|"
     for each in tensors:
         dims = ", ".join(map(str, each.dims))
-        optional = "optional: " if each.optional else ""
+        optional = "optional: " if each.optional else f"{each.only_of} alone: " if each.only_of else ""
         yield f"| `{each.name}` | {each.datatype.value} | [{dims}] | {optional}{_cell(each.doc)} |"
     yield ""
 

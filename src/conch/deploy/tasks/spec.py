@@ -23,6 +23,7 @@ class TensorSpec(msgspec.Struct, frozen=True):
         dims: shape without the batch dimension.
         doc: what it holds, a phrase.
         optional: a request may leave it out (inputs), or some checkpoints have none (outputs).
+        only_of: an input that only models of this class have; "" for all.
     """
 
     name: str
@@ -30,6 +31,7 @@ class TensorSpec(msgspec.Struct, frozen=True):
     dims: tuple[Dimension, ...]
     doc: str
     optional: bool = False
+    only_of: str = ""
 
 
 class ParameterSpec(msgspec.Struct, frozen=True):

@@ -4,6 +4,7 @@ Of these outputs, those are made that config.pbtxt names:
     generated    what the pipeline's forward made, as JSON for its postprocess (with the input `context`)
     new_tokens   [sequences, tokens] without the prompt, -1 is padding (text-generation)
     finish_reason, prompt_tokens, completion_tokens, logprobs   of each sequence (text-generation)
+    spectrogram  [frames, bands] of a voice that another part plays (text-to-audio)
     the outputs of the task, by the pipeline's own postprocess
 
 The request parameters are those of the whole task; requests that sent equal ones are generated together where the model
@@ -21,11 +22,12 @@ from hf_encoder import KnownStates
 from hf_generation import Cancelled, until_gone
 from hf_media import forward_batches
 from hf_prompts import chat_class
-from hf_serving import Outputs, Row, Settings, answer, load_pipeline, seeded, stage_parameters
+from hf_serving import Outputs, Row, Settings, answer, check_length, load_pipeline, seeded, stage_parameters
 from hf_writing import TextWriter, Wishes, Written, answer_outputs
 from light_generation import fill_messages, pipeline_parameters
 from light_inputs import all_images, one_text
 from light_outputs import RESULTS
+from light_rows import prepare
 from pipeline_shell import join_tensors, split_tensors
 from transformers.pipelines.base import ChunkPipeline
 
@@ -51,7 +53,8 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         self.settings = Settings(args)
         self.settings.fill["new_tokens"] = -1
-        self.pipe = load_pipeline(self.settings)
+        prepare(self.settings)
+        self.pipe = load_pipeline(self.settings, plays="spectrogram" not in self.settings.output_types)
         self.cuts = isinstance(self.pipe, ChunkPipeline)
         self.can_pad = self.pipe.tokenizer is not None and self.pipe.tokenizer.pad_token_id is not None
         known = "encoder_hidden_states" in self.settings.input_names
@@ -70,7 +73,11 @@ class TritonPythonModel:
 
     def decode(self, row: Row, cancelled: Cancelled) -> Sample:
         states = row.pop("encoder_hidden_states", None)
+        speaker = row.pop("speaker_embeddings", None)
         parts = self.decode_context(row) if "context" in row else self.decode_parts(row)
+        if speaker is not None:  # of models that have positions for so many letters alone
+            check_length(self.pipe.model, parts[0]["input_ids"].shape[1])
+            parts[0]["speaker_embeddings"] = torch.tensor(speaker, dtype=self.pipe.model.dtype)[None]
         return Sample(parts, cancelled, [] if states is None else self.decode_states(states, parts))
 
     def decode_states(self, states: np.ndarray, parts: list[Any]) -> list[torch.Tensor]:
@@ -230,6 +237,8 @@ class TritonPythonModel:
     def outputs(self, parts: list[dict[str, Any]], postprocess: dict[str, Any]) -> Outputs:
         if "generated" in self.settings.output_types:
             return {"generated": [json.dumps([split_tensors(part, {})[1] for part in parts])]}
+        if "spectrogram" in self.settings.output_types:
+            return {"spectrogram": parts[0]}
         return RESULTS[self.settings.task](self.pipe.postprocess(parts if self.cuts else parts[0], **postprocess))
 
     def text_outputs(self, part: dict[str, Any], made: dict[str, Any], sequences: list[Written]) -> Outputs:

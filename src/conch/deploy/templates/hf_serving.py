@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import light_serving
@@ -19,10 +20,14 @@ from light_serving import PARSERS, Infer, Outputs, Row, to_json
 __all__ = ["Outputs", "Row", "Settings", "answer", "load_pipeline", "seeded", "stage_parameters", "to_json"]
 
 
+#: Numbers that SpeechT5's `generate` takes beside those of others.
+SPEECH = {"threshold", "minlenratio", "maxlenratio"}
+
+
 def parse_generation(value: Any) -> dict[str, Any]:
     """Settings of `generate` that are numbers and names; its other arguments could make it run foreign code."""
     settings = json.loads(value) if isinstance(value, str) else value
-    known = vars(transformers.GenerationConfig()).keys() | {"language", "task"}
+    known = vars(transformers.GenerationConfig()).keys() | {"language", "task"} | SPEECH
     if refused := sorted(settings.keys() - known):
         raise ValueError(f"{refused} are no settings of generate")
     return settings
@@ -63,15 +68,42 @@ def seeded(seed: int | None) -> Iterator[None]:
         yield
 
 
-def load_pipeline(settings: Settings, task: str | None = None) -> Any:
-    """The transformers pipeline of the checkpoint."""
-    return transformers.pipeline(
+class Spectrograms(torch.nn.Identity):
+    """In a vocoder's place: what the model made is played elsewhere, or never."""
+
+    config = SimpleNamespace(sampling_rate=0)
+
+
+def load_pipeline(settings: Settings, task: str | None = None, *, plays: bool = True) -> Any:
+    """The transformers pipeline of the checkpoint.
+
+    With `plays`, the network that the setting `vocoder` names plays what a model of spectrograms makes.
+    """
+    vocoder = load_vocoder(settings) if plays else Spectrograms()
+    pipe = transformers.pipeline(
         task or settings.task,
         model=settings.checkpoint,
         device=settings.device,
         dtype=settings.values.get("dtype", "auto"),
         trust_remote_code=settings.values.get("trust_remote_code") == "true",
+        **({} if vocoder is None else {"vocoder": vocoder}),
     )
+    if vocoder is not None:
+        vocoder.to(settings.device, pipe.model.dtype)
+    return pipe
+
+
+def check_length(model: Any, tokens: int) -> None:
+    """Refuse a text of more tokens than the model has positions for."""
+    limit = getattr(model.config, "max_text_positions", None)
+    if limit and tokens > limit:
+        raise ValueError(f"the text has {tokens} tokens, the model takes at most {limit}: send a shorter text")
+
+
+def load_vocoder(settings: Settings) -> Any:
+    """The network that the setting `vocoder` names; None without it, where the model makes sounds itself."""
+    place = settings.values.get("vocoder")
+    return None if place is None else transformers.SpeechT5HifiGan.from_pretrained(settings.version / place)
 
 
 def stage_parameters(pipe: Any, parameters: dict[str, Any]) -> list[dict[str, Any]]:

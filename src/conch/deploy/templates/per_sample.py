@@ -5,7 +5,7 @@ keypoint-matching: `image` [2] -> `keypoints0`, `keypoints1` [n, (x, y)], `score
 document-question-answering: `question`, `image` and/or `word_boxes` (JSON) -> `answer`, `scores`, `start`, `end`
 table-question-answering: `query`, `table` (JSON) -> `answer`, `cells`, `coordinates`, `aggregator`
 decision: `request` (JSON) -> `questions`, `answers` (JSON)
-text-to-audio: `text` -> `audio`, `sampling_rate`
+text-to-audio: `text`, of some models `speaker_embeddings` -> `audio`, `sampling_rate`
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from hf_serving import Outputs, Row, Settings, answer, load_pipeline, seeded, to_json
+from hf_serving import Outputs, Row, Settings, answer, check_length, load_pipeline, seeded, to_json
 from light_inputs import decode_request, image_pair, labelled_image, one_document, one_text
 from light_outputs import answers, boxes, keypoints
 
@@ -30,7 +30,7 @@ class TritonPythonModel:
             "document-question-answering": (one_document, self.ask_document),
             "table-question-answering": (decode_table, self.ask_table),
             "decision": (decode_request, self.decide),
-            "text-to-audio": (lambda row: one_text(row["text"]), self.speak),
+            "text-to-audio": (lambda row: row, self.speak),
         }[self.settings.task]
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -75,12 +75,17 @@ class TritonPythonModel:
 
     def speak(
         self,
-        text: str,
+        row: Row,
         generate_kwargs: dict[str, Any] | None = None,
         speaker_id: int | None = None,
         seed: int | None = None,
     ) -> Outputs:
-        forward = {} if speaker_id is None else {"speaker_id": speaker_id}
+        forward: dict[str, Any] = {} if speaker_id is None else {"speaker_id": speaker_id}
+        if "speaker_embeddings" in row:
+            forward["speaker_embeddings"] = torch.tensor(row["speaker_embeddings"], dtype=self.pipe.model.dtype)[None]
+        text = one_text(row["text"])
+        if "speaker_embeddings" in row:  # its model has positions for so many letters alone
+            check_length(self.pipe.model, len(self.pipe.tokenizer(text)["input_ids"]))
         with seeded(seed):
             result = self.pipe(text, forward_params=forward, generate_kwargs=generate_kwargs)
         audio = torch.as_tensor(result["audio"]).float()

@@ -19,7 +19,7 @@ import torch
 import transformers
 from hf_prompts import chat_class
 from hf_resize import complete_processor
-from hf_serving import Settings
+from hf_serving import Settings, Spectrograms
 from PIL import Image
 from transformers import pipelines
 from transformers.feature_extraction_utils import BatchFeature
@@ -52,6 +52,8 @@ def load_shell(settings: Settings) -> Any:
             if needed:
                 raise
     complete_processor(components.get("image_processor"))
+    if settings.task == "text-to-audio":
+        components["vocoder"] = Spectrograms()
     model = hollow_model(config, entry["pt"], options)
     if Path(settings.checkpoint, "generation_config.json").is_file():
         model.generation_config = transformers.GenerationConfig.from_pretrained(settings.checkpoint)
