@@ -42,8 +42,6 @@ class TritonPythonModel:
         crops_nms_thresh: float = 0.7,
     ) -> list[Outputs]:
         together = points_per_batch if points_per_batch is not None else points_per_crop**2
-        if together < 1:
-            raise ValueError(f"request parameter 'points_per_batch' should be 1 or more, got {together}")
         limits = Limits(pred_iou_thresh, stability_score_thresh, mask_threshold)
         outcomes = []
         for rows in bring_back(self.settings, samples):

@@ -18,8 +18,6 @@ OVERLAP = 512 / 1500  # of the crops of the first layer, of the shorter edge of 
 
 def crop_boxes(height: int, width: int, layers: int) -> list[Box]:
     """Of the image and its crops, layer by layer."""
-    if layers < 0:
-        raise ValueError(f"request parameter 'crops_n_layers' should be 0 or more, got {layers}")
     boxes = [(0, 0, width, height)]
     for layer in range(1, layers + 1):
         count = 2**layer
@@ -35,8 +33,6 @@ def crop_boxes(height: int, width: int, layers: int) -> list[Box]:
 
 def grid_points(crop: Size, longest: int, side: int) -> np.ndarray:
     """FP32 [side * side, 2]: x, y of points spread evenly over a crop, in the pixels that the network is given."""
-    if side < 1:
-        raise ValueError(f"request parameter 'points_per_crop' should be 1 or more, got {side}")
     places = np.linspace(1 / (2 * side), 1 - 1 / (2 * side), side)
     high, wide = (
         places * size * (resized / size) for size, resized in zip(crop, by_longest(crop, longest), strict=True)
