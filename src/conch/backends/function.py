@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
@@ -11,7 +10,7 @@ import numpy as np
 from conch.backend_api import BatchResult, InstanceSpec, ModelSource, Output, ResponseSink, Unanswered
 from conch.backends.own_thread import OwnThread
 from conch.config.schema import ModelConfig
-from conch.errors import BackendError, ConchError, UnavailableError
+from conch.errors import BackendError, ConchError
 from conch.inference import InferRequest, Parameter
 from conch.tensor import DataType, Tensor
 
@@ -82,7 +81,7 @@ class FunctionInstance:
 
     def execute(self, requests: Sequence[InferRequest]) -> Awaitable[BatchResult]:
         """Have the thread call the function."""
-        return self._submit(lambda: self._run(requests))
+        return self._thread.submit(lambda: self._run(requests))
 
     def on_idle_death(self, callback: Callable[[ConchError], None]) -> None:
         """Nothing to remember: a thread that executes nothing cannot die."""
@@ -94,13 +93,6 @@ class FunctionInstance:
         """End the thread once the batch in hand has ended."""
         self._thread.end()
         await self._thread.ended()
-
-    def _submit(self, work: Callable[[], BatchResult]) -> asyncio.Future[BatchResult]:
-        if self._thread.ending:
-            failed: asyncio.Future[BatchResult] = asyncio.get_running_loop().create_future()
-            failed.set_exception(UnavailableError(f"model '{self._name}' is closed"))
-            return failed
-        return self._thread.submit(work)
 
     def _failure(self, error: BaseException) -> ConchError:
         return BackendError(f"function of model '{self._name}' failed: {type(error).__name__}: {error}")
@@ -168,7 +160,7 @@ class DecoupledFunctionInstance(FunctionInstance):
 
     def execute_into(self, requests: Sequence[InferRequest], sinks: Sequence[ResponseSink]) -> Awaitable[BatchResult]:
         """Have the thread call the function and iterate."""
-        return self._submit(lambda: self._stream(requests, sinks))
+        return self._thread.submit(lambda: self._stream(requests, sinks))
 
     def _stream(self, requests: Sequence[InferRequest], sinks: Sequence[ResponseSink]) -> BatchResult:
         started_ns = time.monotonic_ns()

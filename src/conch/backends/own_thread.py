@@ -7,9 +7,9 @@ import logging
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
-from conch.errors import ConchError
+from conch.errors import ConchError, UnavailableError
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +43,17 @@ class OwnThread:
         self._thread.start()
 
     def submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Have the thread do it and settle the future on the loop."""
+        """Have the thread do it and settle the future on the loop; refused once it was told to end."""
+        if self.ending:
+            return self.refused()
         future: asyncio.Future[T] = self._loop.create_future()
         self._work.put(lambda: self.tell(settle, future, *self.attempt(work, BaseException)))
+        return future
+
+    def refused(self) -> asyncio.Future[Any]:
+        """What becomes of work that comes after the end."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        future.set_exception(UnavailableError(f"{self._name} is closed"))
         return future
 
     def attempt(

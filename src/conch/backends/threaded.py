@@ -58,9 +58,7 @@ class ThreadedInstance:
         """Run one batch; see the port."""
         runner = self._runner
         if self._thread.ending or runner is None:
-            failed: asyncio.Future[BatchResult] = self._loop.create_future()
-            failed.set_exception(UnavailableError(f"instance '{self._name}' is closed"))
-            return failed
+            return self._thread.refused()
         quickness = self._quickness
         if quickness is None:
             return self._thread.submit(lambda: runner.run(requests))
