@@ -188,6 +188,14 @@ _FURTHER = (
         requires=("sentencepiece",),
         library="text-to-text",
     ),
+    Checkpoint(
+        "translation",
+        "m2m100",
+        "writers",
+        samples.translations_of_m2m100,
+        requires=("sentencepiece",),
+        library="text-to-text",
+    ),
     Checkpoint("video-classification", "timesformer", "cameras", samples.videos, requires=("av",)),
     Checkpoint("video-classification", "vivit", "cameras", samples.videos, requires=("av",)),
 )

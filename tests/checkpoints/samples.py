@@ -108,6 +108,10 @@ def translations_of_nllb() -> list[Sample]:
     return [Sample(each.args, {"src_lang": "eng_Latn", "tgt_lang": "fra_Latn"}) for each in texts()]
 
 
+def translations_of_m2m100() -> list[Sample]:
+    return [Sample(each.args, {"src_lang": "en", "tgt_lang": "fr"}) for each in texts()]
+
+
 def translations_to_german() -> list[Sample]:
     return [Sample(each.args, {"src_lang": "en", "tgt_lang": "de"}) for each in texts()]
 

@@ -14,6 +14,7 @@ from typing import Any
 from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    M2M100Tokenizer,
     MarianTokenizer,
     MBartTokenizer,
     NllbTokenizer,
@@ -161,6 +162,20 @@ def translation_marian(directory: Path) -> None:
         save(directory, made, tokenizer)
 
 
+def translation_m2m100(directory: Path) -> None:
+    """Pieces of sentencepiece, a vocabulary beside them, and after it the languages."""
+    with tempfile.TemporaryDirectory() as scratch:
+        model = sentence_pieces(Path(scratch))
+        special = ["<s>", "<pad>", "</s>", "<unk>"]
+        tokens = [*special, *(piece for piece in _pieces_of(model) if piece not in special)]
+        vocab = Path(scratch, "vocab.json")
+        vocab.write_text(json.dumps({token: number for number, token in enumerate(tokens)}), encoding="utf-8")
+        tokenizer = M2M100Tokenizer(vocab_file=str(vocab), spm_file=str(model), src_lang="en", model_max_length=96)
+        size = max(tokenizer.lang_code_to_id.values()) + 1
+        made = model_of("M2M100ForConditionalGeneration", vocab_size=size, decoder_start_token_id=2, **_BART)
+        save(directory, made, tokenizer)
+
+
 _T5_TASKS: dict[str, Any] = {
     "summarization": {"prefix": "summarize: ", "max_length": 16, "num_beams": 2, "early_stopping": True},
     "translation_en_to_de": {"prefix": "translate English to German: ", "max_length": 16, "num_beams": 2},
@@ -188,6 +203,7 @@ RECIPES: Mapping[str, Write] = {
     ),
     "translation.nllb": writes_anew("M2M100ForConditionalGeneration", nllb, **_BART, decoder_start_token_id=2),
     "translation.marian": translation_marian,
+    "translation.m2m100": translation_m2m100,
 }
 
 
@@ -199,7 +215,9 @@ def reference(task: str, directory: Path, text: str, src_lang: str = "", tgt_lan
     text = options.pop("prefix", "") + text
     if hasattr(tokens, "src_lang") and tgt_lang:
         tokens.src_lang = src_lang
-        options["forced_bos_token_id"] = tokens.convert_tokens_to_ids(tgt_lang)
+        options["forced_bos_token_id"] = tokens.convert_tokens_to_ids(
+            getattr(tokens, "lang_code_to_token", {}).get(tgt_lang, tgt_lang)
+        )
     elif tgt_lang and not trained:
         text = f">>{tgt_lang}<< {text}"
     sequences = model.generate(**tokens(text, return_tensors="pt"), **options)

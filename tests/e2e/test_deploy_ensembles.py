@@ -68,6 +68,8 @@ LIGHT = (
     "text-to-audio",
     "token-classification",
     "video-classification",
+    "translation.m2m100",
+    "translation.marian",
     "zero-shot-audio-classification",
     "zero-shot-classification",
     "zero-shot-classification.bert",

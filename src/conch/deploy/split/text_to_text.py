@@ -15,6 +15,7 @@ from conch.deploy.split.generation import all_files
 from conch.deploy.split.heads import Keyword, TokenStates
 from conch.deploy.split.light import light_module
 from conch.deploy.split.parts import CannotSplit, CorePart, Part, PythonPart, Split
+from conch.deploy.split.sentencepieces import is_around_sentencepiece, sentencepiece_files
 from conch.deploy.split.stages import configuration_files, python_part
 from conch.deploy.split.subject import Subject, constants
 from conch.deploy.split.text import core
@@ -34,10 +35,12 @@ _WRITES = (*_READS, "generation", "dtype", "trust_remote_code", "torch_num_threa
 
 
 def light(subject: Subject) -> Split:
-    """Tokens and texts without transformers."""
-    preprocess = _source_part(
-        subject, "tokenize_source.py", "texts to tokens", (_settings(subject, _READS), _tokenizer_files(subject))
-    )
+    """Tokens and texts without transformers; of a tokenizer around sentencepiece, the generation makes the texts."""
+    if is_around_sentencepiece(subject.pipe.tokenizer):
+        contents: Mapping[str, bytes] = sentencepiece_files(subject.pipe.tokenizer, subject.model.config)
+        return _with_encoder(subject, _light_source(subject, contents), subject.plan.outputs, ())
+    _, contents = light_tokenizer(subject.pipe.tokenizer, subject.model.config, Tokenization())
+    preprocess = _light_source(subject, contents)
     postprocess = python_part(
         subject,
         "postprocess",
@@ -111,12 +114,11 @@ def _source_part(
     )
 
 
-def _tokenizer_files(subject: Subject) -> Mapping[str, bytes]:
-    """The tokenizer without transformers; of languages, with the tokens that mark them."""
-    tokenizer = subject.pipe.tokenizer
-    _, contents = light_tokenizer(tokenizer, subject.model.config, Tokenization())
-    marks = language_marks(tokenizer, contents, list(subject.pipe.writing.languages.codes))
-    return {**contents, "languages.json": json.dumps(marks).encode()} if marks else contents
+def _light_source(subject: Subject, contents: Mapping[str, bytes]) -> PythonPart:
+    """Texts to tokens by these files of a tokenizer; of languages, with the tokens that mark them."""
+    marks = language_marks(subject.pipe.tokenizer, contents, list(subject.pipe.writing.languages.codes))
+    files = {**contents, "languages.json": json.dumps(marks).encode()} if marks else contents
+    return _source_part(subject, "tokenize_source.py", "texts to tokens", (_settings(subject, _READS), files))
 
 
 def language_marks(tokenizer: Any, contents: Mapping[str, bytes], codes: Sequence[str]) -> dict[str, Any]:

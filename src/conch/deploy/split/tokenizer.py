@@ -14,7 +14,7 @@ import numpy as np
 from conch.deploy.split.characters import character_tokenizer
 from conch.deploy.split.light import light_module
 from conch.deploy.split.parts import CannotSplit
-from conch.deploy.split.unigram import VOCABULARY, is_large, unigram_files
+from conch.deploy.split.unigram import is_large, unigram_files
 
 #: `PythonPart.settings` and `PythonPart.contents`.
 PartFiles = tuple[tuple[tuple[str, str, str], ...], Mapping[str, bytes]]
@@ -154,12 +154,20 @@ def _cleans_up(tokenizer: Any) -> bool:
     )
 
 
+def tokenizer_settings(tokenizer: Any, config: Any) -> bytes:
+    """tokenizer_settings.json of a part that reads single texts."""
+    return json.dumps(_settings(tokenizer, config, Tokenization()), indent=1).encode()
+
+
 def light_encoder(contents: Mapping[str, bytes]) -> Any:
     """The light encoder of these files."""
     with tempfile.TemporaryDirectory() as directory:
-        for name in contents.keys() & {"tokenizer.json", *VOCABULARY}:
-            Path(directory, name).write_bytes(contents[name])
-        return light_module("light_text").TextEncoder(Path(directory), json.loads(contents["tokenizer_settings.json"]))
+        for name, content in contents.items():
+            Path(directory, name).write_bytes(content)
+        module = "light_sentencepiece" if "sentencepiece.json" in contents else ""
+        tokenizer = light_module(module).SentencePieceTokenizer(Path(directory)) if module else None
+        settings = json.loads(contents["tokenizer_settings.json"])
+        return light_module("light_text").TextEncoder(Path(directory), settings, tokenizer)
 
 
 def _prove(tokenizer: Any, contents: Mapping[str, bytes], tokenization: Tokenization) -> None:

@@ -40,8 +40,8 @@ def read_tokenizer(directory: Path) -> Any:
 class TextEncoder:
     """Encodes texts and pairs of texts. Not thread-safe: truncation is a state of the library's tokenizer."""
 
-    def __init__(self, directory: Path, settings: dict[str, Any]) -> None:
-        self.tokenizer = read_tokenizer(directory)
+    def __init__(self, directory: Path, settings: dict[str, Any], tokenizer: Any = None) -> None:
+        self.tokenizer = read_tokenizer(directory) if tokenizer is None else tokenizer
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
         self.max_length: int | None = settings["max_length"]

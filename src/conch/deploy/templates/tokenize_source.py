@@ -1,7 +1,7 @@
 """Turn a text that is to be written anew into tokens: `text` -> `input_ids`, `attention_mask` [tokens].
 
 `languages.json` says which tokens mark the language of a text: {"own": code, "marks": {code: [before, after]}}. Without
-it the tokenizer adds its special tokens itself.
+it the tokenizer adds its special tokens itself, which is `tokenizer.json` or, with `sentencepiece.json`, pieces.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from light_inputs import one_text
 from light_languages import Languages, mark
+from light_sentencepiece import SentencePieceTokenizer
 from light_serving import Outputs, Settings, answer
 from light_text import TextEncoder
 
@@ -22,7 +23,10 @@ class TritonPythonModel:
         # The library's threads would compete with the model for the cores, and a batch of texts takes a millisecond.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         self.settings = Settings(args)
-        self.encoder = TextEncoder(self.settings.version, self.settings.read_json("tokenizer_settings.json"))
+        directory = Path(self.settings.version)
+        cuts_pieces = Path(directory, "sentencepiece.json").is_file()
+        tokenizer = SentencePieceTokenizer(directory) if cuts_pieces else None
+        self.encoder = TextEncoder(directory, self.settings.read_json("tokenizer_settings.json"), tokenizer)
         self.encoder.may_be_cut = "truncation" in self.settings.parameter_kinds
         self.languages = Languages(self.settings.values)
         marked = Path(self.settings.version, "languages.json").is_file()

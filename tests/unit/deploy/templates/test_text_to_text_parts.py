@@ -99,7 +99,7 @@ def language(name: str) -> dict[str, Any]:
     return dict(ARCHITECTURES[name].samples()[0].kwargs)
 
 
-@pytest.mark.parametrize("name", [*NAMES, "translation.marian", "translation.nllb"])
+@pytest.mark.parametrize("name", [*NAMES, "translation.marian", "translation.m2m100", "translation.nllb"])
 def test_model_writes_what_the_library_writes(
     name: str, deployed: Deployed, checkpoint_of: Callable[[str], Path]
 ) -> None:
