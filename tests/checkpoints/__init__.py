@@ -162,6 +162,7 @@ _FURTHER = (
     ),
     *_families("image-feature-extraction", "cameras", samples.images, "swin beit"),
     *_families("image-segmentation", "cameras", samples.images, "beit mobilevit upernet maskformer mask2former eomt"),
+    *_families("image-segmentation", "cameras", samples.images_for_pixels, "eomt-semantic"),
     *_families(
         "object-detection",
         "cameras",

@@ -193,6 +193,11 @@ def images() -> list[Sample]:
     return [Sample((image(48, 36),)), Sample((image(80, 100, seed=1),)), Sample((image(64, 64, seed=2),))]
 
 
+def images_for_pixels() -> list[Sample]:
+    """Whose pixels are asked for their classes."""
+    return [Sample(sample.args, {"subtask": "semantic"}) for sample in images()]
+
+
 def crowded_images() -> list[Sample]:
     """With few points to look at: each costs as much as a small image."""
     few = {"points_per_crop": 6, "points_per_batch": 16}

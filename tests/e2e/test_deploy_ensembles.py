@@ -55,6 +55,7 @@ LIGHT = (
     "image-segmentation",
     "image-segmentation.detr",
     "image-segmentation.eomt",
+    "image-segmentation.eomt-semantic",
     "image-segmentation.mask2former",
     "mask-generation",
     "object-detection",

@@ -127,6 +127,15 @@ def _image(plan: Plan, pipe: Any, index: int) -> Sample:
     return Sample({"image": image_array(plan, image)}, (image,))
 
 
+def _segmented_image(plan: Plan, pipe: Any, index: int) -> Sample:
+    """An image; where it may be cut into parts, transformers puts only classes of pixels together."""
+    sample = _image(plan, pipe, index)
+    if not getattr(pipe.image_processor, "do_split_image", False):
+        return sample
+    semantic = {"subtask": "semantic"}
+    return msgspec.structs.replace(sample, keywords=semantic, parameters=semantic)
+
+
 def _crowded_image(plan: Plan, pipe: Any, index: int) -> Sample:
     """An image of several things; 64 points of it, for the usual thousand take minutes on a CPU."""
     few = {"points_per_crop": 8}
@@ -249,7 +258,8 @@ _MAKERS: Mapping[str, Callable[[Plan, Any, int], Sample]] = {
     "zero-shot-classification": _labelled_text,
     "text-ranking": _ranking,
     **dict.fromkeys(("image-classification", "image-feature-extraction", "object-detection"), _image),
-    **dict.fromkeys(("image-segmentation", "depth-estimation"), _image),
+    "depth-estimation": _image,
+    "image-segmentation": _segmented_image,
     **dict.fromkeys(("zero-shot-image-classification", "zero-shot-object-detection"), _labelled_image),
     "mask-generation": _crowded_image,
     "keypoint-matching": _image_pair,

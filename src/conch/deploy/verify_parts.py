@@ -3,6 +3,7 @@ deployed core answers with what the torch module answers."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from conch.deploy.ensemble import model_name
 from conch.deploy.export.prove import expected_outputs
 from conch.deploy.plan import Plan
 from conch.deploy.samples import Sample
-from conch.deploy.split.apart import refuses
+from conch.deploy.split.apart import ROWS_APART, refuses
 from conch.deploy.split.capture import preprocessed, recorded, tensors_of
 from conch.deploy.split.parts import CorePart, Part, PythonPart, Split
 from conch.deploy.verify import Cases, Row, Truth, Verification, compare_arrays, worst_rows
@@ -95,6 +96,20 @@ def rows_of_requests(split: Split, samples: Sequence[Sample], cases: PartCases) 
     return [group for group in groups.values() if len(group) > 1]
 
 
+def rows_apart(element: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    """The tensors of the parts of a sample but the first, as `light_rows.pack` writes them."""
+    packed = bytes(element.reshape(-1)[0])
+    if not packed:
+        return
+    rows: dict[str, dict[str, np.ndarray]] = {}
+    with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+        for key in arrays.files:
+            number, _, name = key.partition("/")
+            if name:
+                rows.setdefault(number, {})[name] = arrays[key]
+    yield from rows.values()
+
+
 class _Caller:
     """Calls one part's model."""
 
@@ -161,6 +176,7 @@ def _fed_rows(calls: Sequence[Mapping[str, Any]]) -> dict[str, list[np.ndarray]]
 def _made_rows(got: Arrays, wanted: Mapping[str, Sequence[np.ndarray]]) -> dict[str, list[np.ndarray]]:
     """The same of what a preprocess made for one sample, for the tensors that reached the network."""
     made: dict[str, list[np.ndarray]] = {}
+    further = list(rows_apart(got[ROWS_APART.name])) if ROWS_APART.name in got else []
     for name, array in got.items():
         if not wanted.get(name):
             continue
@@ -169,7 +185,10 @@ def _made_rows(got: Arrays, wanted: Mapping[str, Sequence[np.ndarray]]) -> dict[
         mask = got.get(_MASK)  # which the library's pipeline need not give its network
         if not many:
             array, mask = array[None], None if mask is None else mask[None]
-        for row in _trimmed(name, array, mask):
+        found = [*_trimmed(name, array, mask)]
+        for each in (each for each in further if name in each):
+            found += _trimmed(name, each[name][None], each[_MASK][None] if mask is not None and _MASK in each else None)
+        for row in found:
             if not any(np.array_equal(row, each) for each in rows):
                 rows.append(row)
         made[name] = rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 
 from conch.deploy.plan import CheckpointFacts, Choices, Plan, make_plan
 from conch.deploy.samples import Sample, text_array
+from conch.deploy.split.apart import ROWS_APART
 from conch.deploy.split.network import Network
 from conch.deploy.split.parts import CorePart, PythonPart, Split
 from conch.deploy.tasks import TensorSpec, find_task
@@ -165,6 +167,33 @@ def test_pixels_may_differ_a_little() -> None:
 
     assert asyncio.run(off_by(5e-4)).passed
     assert not asyncio.run(off_by(5e-3)).passed
+
+
+def test_parts_of_a_sample_count_that_travel_apart() -> None:
+    part = PythonPart(
+        suffix="preprocess",
+        stage="preprocess",
+        summary="",
+        inputs=(),
+        outputs=(PIXELS, ROWS_APART),
+        template="process_image.py",
+    )
+    fed = [np.array([1.0, 2.0], np.float32), np.array([3.0, 4.0], np.float32)]
+    cases = PartCases(({"pixel_values": fed},), {})
+
+    async def made(*further: np.ndarray) -> Verification:
+        async def infer(model: str, inputs: Any, parameters: Any) -> dict[str, np.ndarray]:
+            buffer = io.BytesIO()
+            rows: dict[str, Any] = {f"{number}/pixel_values": row for number, row in enumerate(further)}
+            np.savez(buffer, replaced=np.array(False), **rows)
+            element = buffer.getvalue() if further else b""
+            return {"pixel_values": fed[0][None], "rows_apart": np.array([[element]], object)}
+
+        return await verify_parts(plan(), Split((part,)), Cases(samples()[:1], ({},), 1e-4), cases, infer)
+
+    assert asyncio.run(made(fed[1])).passed
+    assert "expected 2 different rows, got 1" in str(asyncio.run(made()).rows)
+    assert not asyncio.run(made(fed[1] + 1)).passed
 
 
 def test_samples_of_unequal_size_are_rows_only_where_nobody_refuses_them() -> None:

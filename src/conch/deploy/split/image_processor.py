@@ -65,6 +65,8 @@ def _candidates(processor: Any) -> Iterator[_Settings]:
         "pad": _pair(processor, "pad_size") if getattr(processor, "do_pad", False) else None,
         "mask": "pixel_mask" in getattr(processor, "model_input_names", ()),
     }
+    if getattr(processor, "do_split_image", False):
+        common["split"] = dict(processor.size or {}).get("shortest_edge")
     if getattr(processor, "include_top", False):  # EfficientNet divides by it twice
         common["std"] = [value * value for value in common["std"]]
     if not getattr(processor, "do_resize", False):
@@ -132,10 +134,12 @@ def _difference(processor: Any, settings: _Settings) -> str:
                 continue
             return f"cannot process an image of {width} x {height}: {' '.join(str(error).split())}"
         made = {name: value for name, value in expected.items() if len(value)}
-        if others := sorted(made.keys() - {"pixel_values", "pixel_mask"}):
+        # Where parts begin follows from the size of the image; their pixels tell it here.
+        known = {"pixel_values", "pixel_mask"} | ({"patch_offsets"} if settings.get("split") else set())
+        if others := sorted(made.keys() - known):
             return f"makes {', '.join(others)}, which only transformers can make"
         try:
-            got = light(image)
+            got = light.parts(image)
         except (ValueError, ArithmeticError):  # settings that do not mean what light code takes them for
             return "resizes in a way of its own"
         if reason := _compare(made, got, f"{width} x {height}"):
@@ -143,15 +147,18 @@ def _difference(processor: Any, settings: _Settings) -> str:
     return ""
 
 
-def _compare(expected: dict[str, Any], got: dict[str, np.ndarray], size: str) -> str:
-    for name, value in expected.items():
-        array = np.asarray(value)
-        if name not in got or array.shape[1:] != got[name].shape:
-            shape = list(got[name].shape) if name in got else "none"
-            return f"makes {name} {list(array.shape[1:])} of {size} pixels, light code {shape}"
-        largest = float(np.abs(array[0].astype(np.float64) - got[name]).max())
-        if not largest <= _TOLERANCE:
-            return f"makes {name} that differ by {largest:.3g} from those of light code"
+def _compare(expected: dict[str, Any], parts: list[dict[str, np.ndarray]], size: str) -> str:
+    for name in expected.keys() - {"patch_offsets"}:
+        array = np.asarray(expected[name])
+        if len(array) != len(parts):
+            return f"makes {len(array)} parts of {size} pixels, light code {len(parts)}"
+        for want, got in zip(array, parts, strict=True):
+            if name not in got or want.shape != got[name].shape:
+                shape = list(got[name].shape) if name in got else "none"
+                return f"makes {name} {list(want.shape)} of {size} pixels, light code {shape}"
+            largest = float(np.abs(want.astype(np.float64) - got[name]).max())
+            if not largest <= _TOLERANCE:
+                return f"makes {name} that differ by {largest:.3g} from those of light code"
     return ""
 
 

@@ -32,7 +32,11 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
     "audio-classification": ("audio:audio_classification", "generic:classification"),
     "zero-shot-audio-classification": ("dual:zero_shot_audio_classification",),
     "object-detection": ("detection:object_detection", "generic:whole_pipeline"),
-    "image-segmentation": ("segmentation:image_segmentation", "generic:whole_pipeline"),
+    "image-segmentation": (
+        "segmentation_parts:image_segmentation",
+        "segmentation:image_segmentation",
+        "generic:whole_pipeline",
+    ),
     "depth-estimation": ("depth:depth_estimation", "generic:whole_pipeline"),
     "mask-generation": ("mask_generation:mask_generation",),
     "keypoint-matching": ("generic:whole_pipeline",),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from light_outputs import segments
 from light_rows import bring_back
-from light_segmentation import Limits, find
+from light_segmentation import Limits, find, find_parts
 from light_serving import Outputs, Row, Settings, answer
 
 
@@ -33,11 +33,14 @@ class TritonPythonModel:
         overlap_mask_area_threshold: float = 0.5,
     ) -> list[Outputs]:
         limits = Limits(threshold, mask_threshold, overlap_mask_area_threshold)
-        return [self.find(sample, subtask, limits) for (sample,) in bring_back(self.settings, samples)]
+        return [self.find(rows, subtask, limits) for rows in bring_back(self.settings, samples)]
 
-    def find(self, sample: Row, subtask: str | None, limits: Limits) -> Outputs:
-        height, width = sample["image_size"].tolist()
-        found = find(sample, height, width, subtask, limits, **self.how)
+    def find(self, rows: list[Row], subtask: str | None, limits: Limits) -> Outputs:
+        height, width = rows[0]["image_size"].tolist()
+        if "split" in self.how:
+            found = find_parts(rows, height, width, subtask, limits, **self.how)
+        else:
+            found = find(rows[0], height, width, subtask, limits, **self.how)
         named = [
             {"score": each.score, "label": self.labels[each.kind], "mask": each.mask.astype(np.uint8) * 255}
             for each in found

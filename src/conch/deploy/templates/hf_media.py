@@ -11,14 +11,17 @@ import torch
 def forward_batches(pipe: Any, encoded: Sequence[Any], largest: int = 64, **parameters: Any) -> list[Any]:
     """`pipe.forward` of each preprocessed input, in batches of at most `largest` inputs with tensors of equal shapes.
 
-    Unequal ones are not padded: models see the padding of images and sounds.
+    Unequal ones are not padded: models see the padding of images and sounds. An input of several parts is alone.
     """
     alike: dict[Any, list[int]] = {}
+    outputs: list[Any] = [None] * len(encoded)
     for index, each in enumerate(encoded):
+        if any(isinstance(value, torch.Tensor) and value.dim() and len(value) > 1 for value in each.values()):
+            outputs[index] = pipe.forward(each, **parameters)
+            continue
         shapes = tuple((name, tuple(value.shape)) for name, value in each.items() if isinstance(value, torch.Tensor))
         alike.setdefault(shapes, []).append(index)
     groups = [group[i : i + largest] for group in alike.values() for i in range(0, len(group), largest)]
-    outputs: list[Any] = [None] * len(encoded)
     for group in groups:
         batch = {name: _join([encoded[index][name] for index in group]) for name in encoded[group[0]]}
         output = pipe.forward(batch, **parameters)

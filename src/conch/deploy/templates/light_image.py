@@ -5,6 +5,7 @@
     resize    {"mode": ..., "size": {...}}, the modes of `target_size`
     resample  Pillow's number of the filter
     border    how wide a border is put around the image; `light_resize` resizes both then. Left out otherwise
+    split     a longer image is cut into squares of that edge; left out otherwise
     crop      [height, width] cut from the middle; a smaller image gets a black frame
     scale, offset, mean, std    (pixel * scale + offset - mean) / std, mean and std by channel
     flip      true: blue, green, red
@@ -35,6 +36,7 @@ class ImageProcessor:
         self.mask: bool = settings["mask"]
         self.border: int | None = settings.get("border")
         self.black: bool = settings.get("black", False)
+        self.split: int | None = settings.get("split")
         order = [2, 1, 0] if settings["flip"] else [0, 1, 2]
         std = np.broadcast_to(np.asarray(settings["std"], np.float64), 3)
         mean = np.broadcast_to(np.asarray(settings["mean"], np.float64), 3)
@@ -45,7 +47,18 @@ class ImageProcessor:
 
     def __call__(self, image: Image.Image) -> dict[str, np.ndarray]:
         """`pixel_values` FP32 [3, height, width] of an RGB image, and `pixel_mask` INT64 [height, width]."""
+        return self.finished(self.resized(image))
+
+    def parts(self, image: Image.Image) -> list[dict[str, np.ndarray]]:
+        """The same of each part that the image is cut into; most are of one."""
         pixels = self.resized(image)
+        if not self.split:
+            return [self.finished(pixels)]
+        high, wide = pixels.shape[:2]
+        places = [slice(start, start + self.split) for start in part_starts(max(high, wide), self.split)]
+        return [self.finished(pixels[each] if high > wide else pixels[:, each]) for each in places]
+
+    def finished(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         if self.crop:
             pixels = center_crop(pixels, *self.crop)
         height, width = pixels.shape[:2]
@@ -74,6 +87,13 @@ class ImageProcessor:
             if (height, width) != (image.height, image.width):
                 image = image.resize((width, height), self.resample)
         return np.asarray(image)
+
+
+def part_starts(longer: int, edge: int) -> list[int]:
+    """Where squares of that edge begin that cover a longer edge and overlap alike."""
+    count = math.ceil(longer / edge)
+    overlap = (count * edge - longer) / (count - 1) if count > 1 else 0
+    return [int(number * (edge - overlap)) for number in range(count)]
 
 
 def target_size(image: Size, mode: str, size: dict[str, Any]) -> Size:

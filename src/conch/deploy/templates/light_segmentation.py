@@ -9,6 +9,7 @@ height, width]). Settings:
     instances         "segments": instances are found as panoptic segments are. "pairs": the best pairs of query and
                       class are instances, and may overlap (MaskFormer). null: they are not found
     inside            [shortest, longest edge] of the image where it lies on the grid, padded (EoMT); left out otherwise
+    split             in place of grid, instances and inside: the edge of the squares that images are cut into (EoMT)
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from light_image import by_bounds
+from light_image import by_bounds, by_shortest, part_starts
 from light_resize import resize_bilinear, resize_nearest, rows_bilinear
 from light_scores import sigmoid, softmax
 from light_select import largest
@@ -65,6 +66,35 @@ def find(
     return (pairs if chosen == "instance" and instances == "pairs" else segments)(*said, limits, grid)
 
 
+def find_parts(
+    parts: list[dict[str, np.ndarray]],
+    height: int,
+    width: int,
+    subtask: str | None,
+    limits: Limits,
+    classes: str,
+    masks: str,
+    split: int,
+) -> list[Segment]:
+    """The segments of an image that was cut into squares; of more than one, only classes of pixels are put together."""
+    grid = [split, split]
+    if len(parts) == 1:
+        return find(parts[0], height, width, subtask, limits, classes, masks, grid, None, [split, 2 * split])
+    if subtask != "semantic":
+        raise ValueError(
+            f"the image is cut into {len(parts)} parts, of which only the classes of pixels can be put together: "
+            f"request parameter 'subtask' should be semantic, got {subtask!r}"
+        )
+    high, wide = by_shortest((height, width), split)
+    sums = np.zeros((parts[0][classes].shape[-1] - 1, high, wide), np.float32)
+    counts = np.zeros((high, wide), np.float32)
+    for part, start in zip(parts, part_starts(max(high, wide), split), strict=True):
+        place = np.s_[start : start + split, :] if high > wide else np.s_[:, start : start + split]
+        sums[:, *place] += classes_of_queries(part[classes], part[masks], grid)
+        counts[place] += 1
+    return regions(sums / counts, height, width)
+
+
 def regions(classes: np.ndarray, height: int, width: int) -> list[Segment]:
     """Where each class is the best."""
     best = np.stack([row.argmax(axis=0) for row in rows_bilinear(classes, height, width)])
@@ -75,9 +105,14 @@ def regions_of_queries(
     classes: np.ndarray, masks: np.ndarray, height: int, width: int, grid: list[int] | None
 ) -> list[Segment]:
     """Where each class is the best, of what queries found."""
+    return regions(classes_of_queries(classes, masks, grid), height, width)
+
+
+def classes_of_queries(classes: np.ndarray, masks: np.ndarray, grid: list[int] | None) -> np.ndarray:
+    """How much each pixel is of each class, [classes, height, width]."""
     places = sigmoid(on_grid(masks, grid))
-    sums = softmax(classes)[:, :-1].T @ places.reshape(len(places), -1)
-    return regions(sums.reshape(-1, *places.shape[1:]), height, width)
+    sums: np.ndarray = softmax(classes)[:, :-1].T @ places.reshape(len(places), -1)
+    return sums.reshape(-1, *places.shape[1:])
 
 
 def segments(

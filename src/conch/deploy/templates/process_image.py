@@ -2,6 +2,7 @@
 
 `image` -> of these what config.pbtxt names: `pixel_values` [3, height, width], `pixel_mask` [height, width],
 `image_size` [2], height and width of the image as it came, and `activation` [1], what the request wants of the network.
+The further parts of an image that is cut are carried by `light_rows.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 
 from light_image import ImageProcessor
 from light_inputs import one_image
-from light_rows import prepare
+from light_rows import FURTHER, prepare
 from light_serving import Outputs, Row, Settings, activation, answer
 
 
@@ -25,7 +26,8 @@ class TritonPythonModel:
 
     def decode(self, row: Row) -> Outputs:
         image = one_image(row["image"])
-        return {**self.processor(image), "image_size": [image.height, image.width]}
+        first, *further = self.processor.parts(image)
+        return {**first, "image_size": [image.height, image.width], FURTHER: further}
 
     def infer(self, samples: list[Outputs], function_to_apply: str | None = None, **_: Any) -> list[Outputs]:
         code = activation(self.settings, function_to_apply)

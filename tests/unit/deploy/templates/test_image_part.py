@@ -13,6 +13,7 @@ import pytest
 from conch.deploy.split.image_processor import light_image_processor, pixel_dims
 from conch.deploy.split.light import light_module
 from conch.deploy.split.parts import CannotSplit
+from conch.deploy.verify_parts import rows_apart
 from tests.checkpoints import samples
 from tests.unit.deploy.stand_in import LocalModel
 from tests.unit.deploy.templates.part import encoded, file_rows, load_part
@@ -89,6 +90,19 @@ def test_pixels_are_those_of_the_processor(tmp_path: Path, name: str, options: d
         for key, value in truth(processor, image).items():
             np.testing.assert_allclose(got[key], value, atol=1e-3, err_msg=f"{key} of {width} x {height}")
         assert got["image_size"].tolist() == [[height, width]]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_parts_of_a_long_image_are_those_of_the_processor(tmp_path: Path, size: tuple[int, int]) -> None:
+    processor = transformers.EomtImageProcessorPil(do_split_image=True, size={"shortest_edge": 40})
+    _, contents = light_image_processor(processor)
+    values = {"task": "image-segmentation", "unpadded": "pixel_values", "network_inputs": "pixel_values"}
+    outputs = {"pixel_values": "TYPE_FP32 3 40 40", "rows_apart": "TYPE_STRING 1"}
+    part = load_part(tmp_path, "process_image.py", {"image": "TYPE_STRING 1"}, outputs, values, contents)
+    image = samples.image(*size)
+    got = part.ask({"image": file_rows(encoded(image))})
+    rows = [got["pixel_values"][0], *(each["pixel_values"] for each in rows_apart(got["rows_apart"]))]
+    np.testing.assert_allclose(rows, processor(images=[image], return_tensors="np")["pixel_values"], atol=1e-3)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (1, 300), (960, 7), (961, 480)])

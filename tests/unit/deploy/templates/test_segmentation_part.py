@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,12 +15,15 @@ import pytest
 
 from conch.deploy.split.light import light_module
 from conch.deploy.split.parts import CannotSplit
+from tests import checkpoints
+from tests.unit.deploy.conftest import Deployed
 from tests.unit.deploy.stand_in import LocalModel
-from tests.unit.deploy.templates.part import load_part
+from tests.unit.deploy.templates.part import encoded, file_rows, load_part
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 segmentation = pytest.importorskip("conch.deploy.split.segmentation")
+segmentation_parts = pytest.importorskip("conch.deploy.split.segmentation_parts")
 
 DETR = ("logits", "pred_masks")
 MASK_FORMER = ("class_queries_logits", "masks_queries_logits")
@@ -161,6 +164,58 @@ def test_processor_that_cuts_images_into_parts_is_refused() -> None:
     processor = transformers.EomtImageProcessorPil(do_split_image=True, size={"shortest_edge": 96})
     with pytest.raises(CannotSplit, match="EomtImageProcessorPil cuts images into parts"):
         segmentation.segmentation_settings(processor, shapes(MASK_FORMER), *MASK_FORMER)
+
+
+@pytest.mark.parametrize("edge", [32, 47])
+def test_parts_of_images_are_put_together_as_the_processor_does(edge: int) -> None:
+    processor = transformers.EomtImageProcessorPil(do_split_image=True, size={"shortest_edge": edge})
+    settings = {"classes": MASK_FORMER[0], "masks": MASK_FORMER[1], "split": edge}
+    segmentation_parts._check(processor, settings)
+    processor.merge_image_patches = lambda logits, offsets, sizes, size: [torch.zeros(1, *sizes[0])]
+    with pytest.raises(
+        CannotSplit, match=r"EomtImageProcessorPil puts parts of images together otherwise .* of pixels"
+    ):
+        segmentation_parts._check(processor, settings)
+
+
+def test_image_of_one_part_has_segments_too(tmp_path: Path) -> None:
+    processor = transformers.EomtImageProcessorPil(do_split_image=True, size={"shortest_edge": 72})
+    part, answer = segmentation_part(tmp_path, MASK_FORMER, {"split": 72}), said(MASK_FORMER)
+    parameters = {"threshold": 0.5, "mask_threshold": 0.4, "overlap_mask_area_threshold": 0.2}
+    output = SimpleNamespace(**{name: torch.from_numpy(array) for name, array in answer.items()})
+    (expected,) = processor.post_process_panoptic_segmentation(output, target_sizes=[(61, 61)], **parameters)
+    got = part.ask({**answer, "image_size": np.array([(61, 61)])}, parameters)
+    kinds = [f"class {each['label_id']}".encode() for each in expected["segments_info"]]
+    assert got["labels"][0].tolist() == kinds != []
+    for mask, each in zip(got["masks"][0], expected["segments_info"], strict=True):
+        np.testing.assert_array_equal(mask > 0, expected["segmentation"].numpy() == each["id"])
+
+
+def test_parts_have_only_classes_of_pixels() -> None:
+    light = light_module("light_segmentation")
+    parts = [{name: array[0] for name, array in said(MASK_FORMER).items()}] * 2
+    with pytest.raises(ValueError, match=r"the image is cut into 2 parts, .* 'subtask' should be semantic, got None"):
+        light.find_parts(parts, *SIZE, None, light.Limits(0.9, 0.5, 0.5), *MASK_FORMER, 72)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({}, "does not cut images"), ({"size": {"shortest_edge": 32, "longest_edge": 64}}, "shortest edge is not always")],
+)
+def test_processor_that_does_not_cut_images_to_squares_is_refused(options: dict[str, Any], reason: str) -> None:
+    processor = transformers.EomtImageProcessorPil(do_split_image=bool(options), **options)
+    with pytest.raises(CannotSplit, match=f"EomtImageProcessorPil .*{reason}"):
+        segmentation_parts.image_segmentation(SimpleNamespace(pipe=SimpleNamespace(image_processor=processor)))
+
+
+def test_pipeline_runs_the_parts_of_each_image_alone(deployed: Deployed, checkpoint_of: Callable[[str], Path]) -> None:
+    name = "image-segmentation.eomt-semantic"
+    expected = checkpoints.reference(name, checkpoint_of(name))
+    images = [sample.args[0] for sample in checkpoints.sample_inputs(name)]
+    got = deployed(name).ask({"image": file_rows(*map(encoded, images))}, {"subtask": "semantic"})
+    for row, (image, segments) in enumerate(zip(images, expected, strict=True)):
+        cut = got["masks"][row, : len(segments), : image.height, : image.width]
+        np.testing.assert_array_equal(cut, np.stack([np.asarray(each["mask"]) for each in segments]))
 
 
 def test_masks_of_mask2former_go_by_way_of_its_grid() -> None:
