@@ -16,7 +16,7 @@ LIGHT = (
     "tokenize_text", "process_image", "process_audio", "classify", "classify_tokens", "rank_labels", "pick_tokens",
     "decode_text", "tokenize_prompt", "process_speech", "process_image_prompt", "join_rows", "find_objects",
     "measure_depth", "find_segments", "cut_speech", "spell_speech", "read_page", "find_answers", "process_video",
-    "number_letters", "play_waveform", "find_texts",
+    "number_letters", "play_waveform", "find_texts", "tokenize_table", "choose_cells",
 )  # fmt: skip
 ALLOWED = {"numpy", "tokenizers", "PIL", "soundfile", "soxr", "jinja2", "av", "pytesseract"}
 ALLOWED |= {"triton_python_backend_utils"}
