@@ -17,14 +17,14 @@ ROWS_APART = TensorSpec(
 #: Templates of preprocesses that can set rows apart, and of postprocesses that can bring them back.
 _SETTING = frozenset(
     {
-        *("process_image.py", "process_crops.py", "process_audio.py", "cut_speech.py"),
-        *("tokenize_text.py", "number_letters.py", "draw_latents.py", "generate.py", "pipeline_preprocess.py"),
+        *("process_image.py", "process_crops.py", "process_audio.py", "cut_speech.py", "tokenize_text.py"),
+        *("tokenize_table.py", "number_letters.py", "draw_latents.py", "generate.py", "pipeline_preprocess.py"),
     }
 )
 _BRINGING = frozenset(
     {
         *("classify.py", "pick_tokens.py", "find_objects.py", "measure_depth.py", "find_segments.py", "find_masks.py"),
-        *("spell_speech.py", "draw_latents.py", "play_waveform.py", "pipeline_postprocess.py"),
+        *("spell_speech.py", "draw_latents.py", "play_waveform.py", "choose_cells.py", "pipeline_postprocess.py"),
     }
 )
 #: Settings of the preprocess that every other Python part has too.

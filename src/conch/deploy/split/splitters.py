@@ -54,7 +54,7 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
         "generation:generation",
         "generic:whole_pipeline",
     ),
-    "table-question-answering": ("generic:whole_pipeline",),
+    "table-question-answering": ("tables:table_question_answering", "generic:whole_pipeline"),
     "text-to-audio": ("voice:text_to_audio", "voice:generated", "generic:whole_pipeline"),
     "document-question-answering": (
         "document:document_question_answering",

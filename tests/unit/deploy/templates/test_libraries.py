@@ -16,9 +16,10 @@ LIGHT = (
     "tokenize_text", "process_image", "process_audio", "classify", "classify_tokens", "rank_labels", "pick_tokens",
     "decode_text", "tokenize_prompt", "process_speech", "process_image_prompt", "join_rows", "find_objects",
     "measure_depth", "find_segments", "cut_speech", "spell_speech", "read_page", "find_answers", "process_video",
-    "number_letters", "play_waveform", "find_texts", "process_crops", "find_masks",
+    "number_letters", "play_waveform", "find_texts", "process_crops", "find_masks", "tokenize_table", "choose_cells",
+    "tokenize_source", "answer_questions",
 )  # fmt: skip
-ALLOWED = {"numpy", "tokenizers", "PIL", "soundfile", "soxr", "jinja2", "av", "pytesseract"}
+ALLOWED = {"numpy", "tokenizers", "PIL", "soundfile", "soxr", "jinja2", "av", "pytesseract", "sentencepiece"}
 ALLOWED |= {"triton_python_backend_utils"}
 
 
