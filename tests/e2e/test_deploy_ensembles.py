@@ -46,6 +46,7 @@ LIGHT = (
     "depth-estimation",
     "depth-estimation.zoedepth",
     "document-question-answering",
+    "document-question-answering.donut",
     "feature-extraction",
     "fill-mask",
     "fill-mask.roberta",
@@ -78,7 +79,6 @@ LIGHT = (
 """Checkpoints whose preprocess and postprocess need no transformers."""
 
 GENERIC = (
-    "document-question-answering.donut",
     "text-generation",
     "text-to-audio.musicgen",
 )

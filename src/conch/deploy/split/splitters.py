@@ -52,6 +52,7 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
     "text-to-audio": ("voice:text_to_audio", "voice:generated", "generic:whole_pipeline"),
     "document-question-answering": (
         "document:document_question_answering",
+        "written_answers:written_answers",
         "generation:generation",
         "generic:whole_pipeline",
     ),
@@ -60,7 +61,7 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
 }
 
 #: Modules of splits whose models write token after token.
-_GENERATE = ("generation", "speech", "image_prompts", "text_to_text")
+_GENERATE = ("generation", "speech", "image_prompts", "text_to_text", "written_answers")
 
 #: Why other tasks are not broken apart.
 _WHOLE: Mapping[str, str] = {
