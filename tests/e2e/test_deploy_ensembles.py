@@ -46,6 +46,7 @@ LIGHT = (
     "depth-estimation",
     "depth-estimation.zoedepth",
     "document-question-answering",
+    "document-question-answering.donut",
     "feature-extraction",
     "fill-mask",
     "fill-mask.roberta",
@@ -83,7 +84,6 @@ LIGHT = (
 
 GENERIC = (
     "decision",
-    "document-question-answering.donut",
     "text-generation",
     "text-to-audio.musicgen",
 )

@@ -101,6 +101,8 @@ def _resizes(processor: Any, size: dict[str, int]) -> Iterator[tuple[_Settings, 
     elif "max_height" in size:
         yield {"mode": "within", "size": size}, {}
     elif "height" in size and "width" in size:
+        if getattr(processor, "do_thumbnail", None) is not None:
+            yield _thumbnail(processor, size)
         yield {"mode": "exact", "size": size}, {}
         if getattr(processor, "do_pad", False):
             yield {"mode": "square", "size": size}, {"pad": None}
@@ -114,6 +116,17 @@ def _resizes(processor: Any, size: dict[str, int]) -> Iterator[tuple[_Settings, 
             yield {"mode": "shortest", "size": {"shortest_edge": int(size["height"] / share)}}, {}
     if divisor := getattr(processor, "size_divisor", None):
         yield {"mode": "floor", "size": {"multiple": int(divisor)}}, {}
+
+
+def _thumbnail(processor: Any, size: dict[str, int]) -> tuple[_Settings, _Settings]:
+    """What Donut does: the shortest edge as long as it may be, then what fits, in the middle of a black page."""
+    page = [size["height"], size["width"]]
+    changed: _Settings = {"pad": page if getattr(processor, "do_pad", False) else None, "black": True, "centred": True}
+    if processor.do_thumbnail:
+        changed["thumbnail"] = page
+    if getattr(processor, "do_align_long_axis", False):
+        changed["turned"] = page
+    return {"mode": "shortest", "size": {"shortest_edge": min(page)}}, changed
 
 
 def _difference(processor: Any, settings: _Settings) -> str:

@@ -58,6 +58,7 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
     "text-to-audio": ("voice:text_to_audio", "voice:generated", "generic:whole_pipeline"),
     "document-question-answering": (
         "document:document_question_answering",
+        "written_answers:written_answers",
         "generation:generation",
         "generic:whole_pipeline",
     ),
@@ -66,7 +67,7 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
 }
 
 #: Modules of splits whose models write token after token.
-_GENERATE = ("generation", "speech", "image_prompts", "text_to_text")
+_GENERATE = ("generation", "speech", "image_prompts", "text_to_text", "written_answers")
 
 #: Why networks that hold a module of these classes are not exported: no exporter follows what they do.
 _NOT_FOLLOWED: Mapping[str, str] = {

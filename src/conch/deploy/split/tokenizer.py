@@ -40,6 +40,7 @@ class Tokenization(msgspec.Struct, frozen=True):
         max_length: where, 0 for the tokenizer's own length.
         pad_to: every text is padded to that many tokens, 0 for none.
         template: the sentence that texts or labels are put into unless a request says otherwise.
+        special: whether the tokenizer adds its special tokens.
         padding_side: where unequal texts of one request are padded; with `pad_to` it is the tokenizer's own side.
     """
 
@@ -48,6 +49,7 @@ class Tokenization(msgspec.Struct, frozen=True):
     max_length: int = 0
     pad_to: int = 0
     template: str = ""
+    special: bool = True
     padding_side: Literal["right", "left"] = "right"
 
 
@@ -75,6 +77,8 @@ def light_tokenizer(tokenizer: Any, config: Any, tokenization: Tokenization) -> 
         settings.append(("pad_to", str(tokenization.pad_to), "texts are padded to that many tokens"))
     if tokenization.template:
         settings.append(("hypothesis_template", tokenization.template, "the sentence each label is put into"))
+    if not tokenization.special:
+        settings.append(("special_tokens", "false", "the tokenizer adds none"))
     return tuple(settings), contents
 
 
@@ -175,7 +179,10 @@ def _prove(tokenizer: Any, contents: Mapping[str, bytes], tokenization: Tokeniza
     encoder = light_encoder(contents)
     pairs = tokenization.reads in ("query-texts", "premise-labels")
     probes: list[Any] = [(text, _PROBES[0]) for text in _PROBES] if pairs else list(_PROBES)
-    options: dict[str, Any] = {"truncation": tokenization.truncation or False}
+    options: dict[str, Any] = {
+        "truncation": tokenization.truncation or False,
+        "add_special_tokens": tokenization.special,
+    }
     if tokenization.max_length:
         options["max_length"] = tokenization.max_length
     if tokenization.pad_to:
@@ -186,7 +193,8 @@ def _prove(tokenizer: Any, contents: Mapping[str, bytes], tokenization: Tokeniza
             expected = tokenizer(*arguments, verbose=False, **options)
         except ValueError as error:
             raise CannotSplit(f"{type(tokenizer).__name__} refuses its task: {str(error).splitlines()[0]}") from error
-        encodings = encoder.encode([probe], tokenization.truncation or None, options.get("max_length"))
+        strategy, special = tokenization.truncation or None, tokenization.special
+        encodings = encoder.encode([probe], strategy, options.get("max_length"), special=special)
         got = encoder.tensors(encodings, tokenization.pad_to)
         for name, value in expected.items():
             if name in got and not np.array_equal(got[name][0], value):

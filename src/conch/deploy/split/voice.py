@@ -22,7 +22,7 @@ from conch.deploy.split.generic import one_voice, preprocess_part
 from conch.deploy.split.image import core_part, network_of
 from conch.deploy.split.light import light_module
 from conch.deploy.split.network import Network
-from conch.deploy.split.parts import CannotSplit, CorePart, DoesNotApply, PaddedAxis, Part, PythonPart, Split
+from conch.deploy.split.parts import CannotSplit, CorePart, DoesNotApply, PaddedAxis, PythonPart, Split
 from conch.deploy.split.stages import python_part, tokenize_part, unpadded_setting
 from conch.deploy.split.subject import Subject, model_inputs
 from conch.deploy.split.tokenizer import Tokenization
@@ -130,23 +130,42 @@ def text_to_audio(subject: Subject) -> Split:
 def generated(subject: Subject) -> Split:
     """Voices and sounds of models that generate: the text apart, and one step that makes the sound."""
     check_generates(subject)
+    notes: tuple[str, ...] = ()
+    padded: tuple[tuple[str, str, str], ...] = ()
     try:
-        names = model_inputs(subject.pipe.tokenizer.model_input_names, subject.model)
-        if subject.pipe.processor is not None:
+        if subject.model.config.model_type == "bark":
+            preprocess, padded = _bark_texts(subject)
+        elif subject.pipe.processor is not None:
             raise CannotSplit(f"{type(subject.pipe.processor).__name__} prepares its texts")
-        preprocess: Part = tokenize_part(subject, names, Tokenization(reads="text"))
-        notes: tuple[str, ...] = ()
+        else:
+            names = model_inputs(subject.pipe.tokenizer.model_input_names, subject.model)
+            preprocess = tokenize_part(subject, names, Tokenization(reads="text"))
     except CannotSplit as error:
         preprocess = preprocess_part(subject, (), context=True)
         notes = (f"parts that need no transformers are not possible: {error}",)
     speaker = tuple(spec for spec in subject.plan.inputs if spec.name == "speaker_embeddings")
     made = (*preprocess.outputs, *speaker)
-    plain = Split((preprocess, generate_part(subject, made, subject.plan.outputs)), notes)
+    plain = Split((preprocess, generate_part(subject, made, subject.plan.outputs, padded)), notes)
     if subject.pipe.vocoder is None:
         return plain
     vocoder = _vocoder_part(subject.pipe.vocoder)
     generate = generate_part(subject, made, vocoder.inputs, unpadded_setting(vocoder.inputs))
     return Split((preprocess, generate, vocoder, _sound_part(subject, vocoder.outputs)), notes, fallback=plain)
+
+
+def _bark_texts(subject: Subject) -> tuple[PythonPart, tuple[tuple[str, str, str], ...]]:
+    """Texts to tokens, as its processor makes them, and a setting of the generation, which pads them."""
+    pipe, text = subject.pipe, SENTENCES[0]
+    tokens = pipe.tokenizer(text, add_special_tokens=False)["input_ids"]
+    made = pipe.preprocess(text)
+    real = made[MASK][0].bool()
+    padding = made["input_ids"][0][~real]
+    if made["input_ids"][0][: len(tokens)].tolist() != tokens or not real[: len(tokens)].all():
+        raise CannotSplit(f"{type(pipe.processor).__name__} makes other tokens of texts than its tokenizer")
+    if set(padding.tolist()) != {pipe.tokenizer.pad_token_id}:
+        raise CannotSplit(f"{type(pipe.processor).__name__} pads texts with more than one token")
+    preprocess = tokenize_part(subject, ("input_ids", MASK), Tokenization(reads="text", special=False))
+    return preprocess, (("pad_to", str(len(real)), "texts are padded to that many tokens"),)
 
 
 def _vocoder_part(vocoder: Any) -> CorePart:

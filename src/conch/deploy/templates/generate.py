@@ -29,6 +29,7 @@ from light_inputs import all_images, one_text
 from light_outputs import RESULTS
 from light_rows import prepare
 from pipeline_shell import join_tensors, split_tensors
+from torch.nn.functional import pad
 from transformers.pipelines.base import ChunkPipeline
 
 
@@ -56,6 +57,7 @@ class TritonPythonModel:
         prepare(self.settings)
         self.pipe = load_pipeline(self.settings, plays="spectrogram" not in self.settings.output_types)
         self.cuts = isinstance(self.pipe, ChunkPipeline)
+        self.pad_to = int(self.settings.values.get("pad_to", 0))  # tokens of each text, of a model that wants as many
         self.can_pad = self.pipe.tokenizer is not None and self.pipe.tokenizer.pad_token_id is not None
         known = "encoder_hidden_states" in self.settings.input_names
         module = self.settings.values.get("encoder", "").split()  # its name in the model, and what it reads
@@ -66,6 +68,7 @@ class TritonPythonModel:
             "automatic-speech-recognition": self.decode_sound,
             "image-text-to-text": self.decode_image_prompt,
             "text-to-audio": self.decode_text,
+            "document-question-answering": self.decode_page,
         }.get(self.settings.task)
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -95,7 +98,24 @@ class TritonPythonModel:
     def decode_text(self, row: Row) -> list[Any]:
         """A text without its padding."""
         real = row["attention_mask"].astype(bool)
-        return [{name: torch.from_numpy(value[real])[None] for name, value in row.items()}]
+        part = {name: torch.from_numpy(value[real])[None] for name, value in row.items()}
+        missing = max(0, self.pad_to - int(real.sum()))
+        if not missing:
+            return [part]
+        fill = {"input_ids": self.pipe.tokenizer.pad_token_id}
+        return [{name: pad(value, (0, missing), value=fill.get(name, 0)) for name, value in part.items()}]
+
+    def decode_page(self, row: Row) -> list[Any]:
+        """A page, and what its answer begins with; -1 is padding."""
+        prompt = row["decoder_input_ids"]
+        return [
+            {
+                "inputs": torch.from_numpy(row["inputs"].copy())[None].to(self.pipe.dtype),
+                "decoder_input_ids": torch.from_numpy(prompt[prompt >= 0])[None],
+                "return_dict_in_generate": True,
+                "is_last": True,
+            }
+        ]
 
     def decode_image_prompt(self, row: Row) -> list[Any]:
         """A prompt about images without its padding, and the prompt as the pipeline's postprocess returns it."""

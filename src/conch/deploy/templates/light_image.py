@@ -2,14 +2,17 @@
 
 `image_settings.json` beside model.py says what is done, in this order; null leaves a step out:
 
+    turned    [height, width]: an image that lies where this stands, or the other way, is turned. Left out otherwise
     resize    {"mode": ..., "size": {...}}, the modes of `target_size`
+    thumbnail [height, width]: an image that is larger is made smaller, its ratio kept. Left out otherwise
     resample  Pillow's number of the filter
     border    how wide a border is put around the image; `light_resize` resizes both then. Left out otherwise
     split     a longer image is cut into squares of that edge; left out otherwise
     crop      [height, width] cut from the middle; a smaller image gets a black frame
     scale, offset, mean, std    (pixel * scale + offset - mean) / std, mean and std by channel
     flip      true: blue, green, red
-    pad       [height, width]; 0 is put below and on the right, or what becomes of black if `black` is true
+    pad       [height, width]; 0 is put below and on the right, or what becomes of black if `black` is true; on all
+              sides if `centred` is true
     mask      true: `pixel_mask` says which pixels are not padding
 """
 
@@ -37,6 +40,9 @@ class ImageProcessor:
         self.border: int | None = settings.get("border")
         self.black: bool = settings.get("black", False)
         self.split: int | None = settings.get("split")
+        self.centred: bool = settings.get("centred", False)
+        self.thumbnail: Size | None = settings.get("thumbnail")
+        self.turned: Size | None = settings.get("turned")
         order = [2, 1, 0] if settings["flip"] else [0, 1, 2]
         std = np.broadcast_to(np.asarray(settings["std"], np.float64), 3)
         mean = np.broadcast_to(np.asarray(settings["mean"], np.float64), 3)
@@ -65,8 +71,11 @@ class ImageProcessor:
         values = np.zeros((3, *(self.pad or (height, width))), np.float32)
         if self.black:
             values += self.shift[:, None, None]
+        top, left = [
+            (whole - size) // 2 * self.centred for whole, size in zip(values.shape[1:], (height, width), strict=True)
+        ]
         for channel, source in enumerate(self.order):
-            target = values[channel, :height, :width]
+            target = values[channel, top : top + height, left : left + width]
             np.multiply(pixels[:, :, source], self.factor[channel], out=target, casting="unsafe")
             target += self.shift[channel]
         result = {"pixel_values": values}
@@ -80,10 +89,16 @@ class ImageProcessor:
         if self.border is not None:
             pixels = framed(np.asarray(image), self.border)
             return resize_corners(pixels, *target_size(pixels.shape[:2], **self.resize))
+        if self.turned and {lies(self.turned), lies((image.height, image.width))} == {True, False}:
+            image = image.transpose(Image.Transpose.ROTATE_270)
         if self.resize:
             height, width = target_size((image.height, image.width), **self.resize)
             if self.resize["mode"] == "square":
                 return resize_smooth(np.asarray(image), height, width)
+            if (height, width) != (image.height, image.width):
+                image = image.resize((width, height), self.resample)
+        if self.thumbnail:
+            height, width = by_thumbnail((image.height, image.width), self.thumbnail)
             if (height, width) != (image.height, image.width):
                 image = image.resize((width, height), self.resample)
         return np.asarray(image)
@@ -136,6 +151,21 @@ def by_longest(image: Size, edge: int) -> Size:
     """The longest edge becomes `edge`, the other follows, rounded."""
     scale = edge / max(image)
     return int(image[0] * scale + 0.5), int(image[1] * scale + 0.5)
+
+
+def by_thumbnail(image: Size, within: Size) -> Size:
+    """No edge longer than `within`; the longer edge says how the other follows."""
+    height, width = min(image[0], within[0]), min(image[1], within[1])
+    if (height, width) == image:
+        return image
+    if image[0] > image[1]:
+        return height, int(image[1] * height / image[0])
+    return (int(image[0] * width / image[1]) if image[1] > image[0] else height), width
+
+
+def lies(size: Size) -> bool | None:
+    """Whether it is wider than high; None for a square."""
+    return None if size[0] == size[1] else size[1] > size[0]
 
 
 def by_bounds(image: Size, shortest: int, longest: int) -> Size:

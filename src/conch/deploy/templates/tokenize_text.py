@@ -44,6 +44,7 @@ class TritonPythonModel:
         self.truncation = values.get("truncation") or None
         self.max_length = int(values.get("max_length") or values.get("max_seq_length") or 0) or None
         self.pad_to = int(values.get("pad_to", 0))
+        self.special = values.get("special_tokens") != "false"
         self.template = values.get("hypothesis_template", "{}")
         self.prompts = json.loads(values.get("prompts", "{}"))
         self.positions = bool({"starts", "ends", "special_tokens_mask"} & self.settings.output_types.keys())
@@ -87,8 +88,10 @@ class TritonPythonModel:
             strategy = "longest_first" if truncation or truncation is None else None
         if stride and self.reads != "chunks":
             raise ValueError("the request parameter stride is not served by this model")
-        encodings = self.encoder.encode(texts, strategy, max_length or self.max_length, stride or 0, self.positions)
-        encodings = iter(encodings)
+        length = max_length or self.max_length
+        encodings = iter(
+            self.encoder.encode(texts, strategy, length, stride or 0, self.positions, special=self.special)
+        )
         others: Outputs = {
             "normalize": [self.settings.values.get("normalize") == "true" if normalize is None else normalize],
             "activation": activation(self.settings, function_to_apply),

@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from conch.deploy.checkpoint import Checkpoint
 from conch.deploy.split.light import light_module
 from conch.deploy.split.parts import CannotSplit, DoesNotApply
+from conch.deploy.split.subject import Subject
+from tests.unit.deploy.conftest import plan_of
 from tests.unit.deploy.templates.part import load_part, text_rows
 
 torch = pytest.importorskip("torch")
@@ -187,3 +190,26 @@ def test_a_voice_that_has_nothing_to_say_says_one_frame(tmp_path: Path) -> None:
     sent = {"log_durations": np.full((1, 2), -np.inf, np.float32), "attention_mask": np.ones((1, 2), np.int64)}
     got = part.ask({**sent, "prior_means": prior, "prior_log_variances": prior, "seed": np.array([[1]])})
     assert got["latents"].tolist() == [[[0.0]] * 3]
+
+
+def test_texts_of_bark_are_those_of_its_processor(checkpoint_of: Callable[[str], Path], tmp_path: Path) -> None:
+    name = "text-to-audio.bark"
+    checkpoint = checkpoint_of(name)
+    pipe = transformers.pipeline("text-to-audio", model=str(checkpoint))
+    subject = Subject(plan_of(name, checkpoint), pipe, Checkpoint(checkpoint, name))
+    preprocess, generate = voice.generated(subject).parts
+    assert [each.template for each in (preprocess, generate)] == ["tokenize_text.py", "generate.py"]
+    made = {spec.name: f"TYPE_INT64 {spec.dims[0]}" for spec in preprocess.outputs}
+    settings = {key: value for key, value, _ in preprocess.settings}
+    before = load_part(tmp_path, preprocess.template, {"text": "TYPE_STRING 1"}, made, settings, preprocess.contents)
+    settings = {key: value for key, value, _ in generate.settings}
+    outputs = {"audio": "TYPE_FP32 -1", "sampling_rate": "TYPE_INT32 1"}
+    after = load_part(
+        tmp_path / "generate", generate.template, made, outputs, settings, checkpoint=checkpoint, weights=True
+    )
+    for text in ("A bad, bad cab!", "", "the wind came in from the sea, and sang " * 3):
+        want = pipe.preprocess(text)
+        (part,) = after.model.decode_text(
+            {name: each[0] for name, each in before.ask({"text": text_rows([text])}).items()}
+        )
+        assert {key: value.tolist() for key, value in part.items()} == {key: want[key].tolist() for key in part}
