@@ -104,18 +104,19 @@ def first_rows(outputs: dict[str, Any] | TritonError, model: InProcessModel) -> 
     return {name: array[0] for name, array in outputs.items()}
 
 
-def differences(name: str, expected: Any, outputs: dict[str, Any]) -> list[str]:
-    """Where the tensors of one sample are not what the library answered."""
+def differences(name: str, expected: Any, outputs: dict[str, Any], pixels: float = 0.0) -> list[str]:
+    """Where the tensors of one sample are not what the library answered, but for that share of the pixels of a mask."""
     found = []
     if "json" in outputs and checkpoints.ARCHITECTURES[name].library == "transformers":
-        found += mismatches(expected, wire.from_json(outputs["json"].reshape(-1)[0].decode(), expected), path="json")
+        got = wire.from_json(outputs["json"].reshape(-1)[0].decode(), expected)
+        found += mismatches(expected, got, path="json", pixels=pixels)
     if "probs" in outputs and isinstance(expected, list):
         best = np.sort(outputs["probs"])[::-1][: len(expected)]
         found += mismatches(np.array([item["score"] for item in expected]), best, path="probs")
     for output, make in wire.OUTPUTS[checkpoints.ARCHITECTURES[name].task].items():
         wanted, got = make(expected), wire.readable(outputs[output])
         wanted = np.asarray(wanted) if isinstance(got, np.ndarray) and isinstance(wanted, list) else wanted
-        found += mismatches(wanted, got, path=output)
+        found += mismatches(wanted, got, path=output, pixels=pixels)
     return found
 
 
