@@ -58,6 +58,7 @@ LIGHT = (
     "image-segmentation.eomt",
     "image-segmentation.eomt-semantic",
     "image-segmentation.mask2former",
+    "image-segmentation.maskformer",
     "mask-generation",
     "object-detection",
     "object-detection.detr",
@@ -81,6 +82,10 @@ LIGHT = (
     "zero-shot-object-detection.owlv2",
 )
 """Checkpoints whose preprocess and postprocess need no transformers."""
+
+PIXELS = {"image-segmentation.maskformer": 1e-3}
+"""The share of a mask's pixels that may differ, of checkpoints of which two queries are as sure of one: their scores
+differ there by less (0.0000004) than the engine's rounding changes what the network says (0.000005)."""
 
 GENERIC = (
     "decision",
@@ -202,8 +207,11 @@ def deploy_and_compare(name: str, tmp_path: Path, **changes: Any) -> Written:
     assert verification.passed, table(verification)
     assert {row.stage for row in verification.rows} > {""}
     expected = checkpoints.reference(name, tmp_path / "checkpoints" / name)
-    assert [differences(name, *pair) for pair in zip(expected, alone, strict=True)] == [[] for _ in alone]
-    assert [differences(name, *pair) for pair in zip(expected, together, strict=True)] == [[] for _ in together]
+    pixels = PIXELS.get(name, 0.0)
+    for answered in (alone, together):
+        assert [differences(name, *pair, pixels) for pair in zip(expected, answered, strict=True)] == [[]] * len(
+            answered
+        )
     return written
 
 

@@ -105,11 +105,12 @@ def first_rows(outputs: dict[str, Any] | TritonError, model: InProcessModel) -> 
     return {name: array[0] for name, array in outputs.items()}
 
 
-def differences(name: str, expected: Any, outputs: dict[str, Any]) -> list[str]:
-    """Where the tensors of one sample are not what the library answered."""
+def differences(name: str, expected: Any, outputs: dict[str, Any], pixels: float = 0.0) -> list[str]:
+    """Where the tensors of one sample are not what the library answered, but for that share of the pixels of a mask."""
     found = []
     if "json" in outputs and checkpoints.ARCHITECTURES[name].library == "transformers":
-        found += mismatches(expected, wire.from_json(outputs["json"].reshape(-1)[0].decode(), expected), path="json")
+        got = wire.from_json(outputs["json"].reshape(-1)[0].decode(), expected)
+        found += mismatches(expected, got, path="json", pixels=pixels)
     if "probs" in outputs and isinstance(expected, list):
         best = np.sort(outputs["probs"])[::-1][: len(expected)]
         found += mismatches(np.array([item["score"] for item in expected]), best, path="probs")
@@ -118,7 +119,7 @@ def differences(name: str, expected: Any, outputs: dict[str, Any]) -> list[str]:
         wanted = np.asarray(wanted) if isinstance(got, np.ndarray) and isinstance(wanted, list) else wanted
         if isinstance(wanted, list) and any(isinstance(each, dict) for each in wanted):
             got = [json.loads(each) for each in got]  # of texts that are JSON, numbers may differ a little
-        found += mismatches(wanted, got, path=output)
+        found += mismatches(wanted, got, path=output, pixels=pixels)
     return found
 
 

@@ -43,3 +43,13 @@ def test_difference_is_named_with_its_place(expected: Any, actual: Any, text: st
 
     assert line.startswith("answer")
     assert re.search(text, line)
+
+
+def test_share_of_pixels_may_differ() -> None:
+    expected = {"masks": np.zeros((10, 10), np.uint8)}
+    one, two = (
+        {"masks": np.where(np.arange(100).reshape(10, 10) < count, 255, 0).astype(np.uint8)} for count in (1, 2)
+    )
+    assert mismatches(expected, one) != []
+    assert mismatches(expected, one, pixels=0.01) == []
+    assert mismatches(expected, two, pixels=0.01) != []
