@@ -40,6 +40,7 @@ from tests.e2e.test_deploy_tasks import ask, ask_rows, differences, unpacked
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 LIGHT = (
+    "any-to-any",
     "audio-classification",
     "audio-classification.ast",
     "automatic-speech-recognition",

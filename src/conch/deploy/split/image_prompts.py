@@ -105,7 +105,7 @@ def _expansion(pipe: Any) -> list[tuple[str, str, str]]:
     token = getattr(pipe.processor, "image_token", None)
     if not token:
         return []
-    made = _made(pipe, {"text": token, "images": [draw_image(0)]})
+    made = made_tensors(pipe, {"text": token, "images": [draw_image(0)]})
     number = pipe.processor.tokenizer.convert_tokens_to_ids(token)
     count = int((made["input_ids"] == number).sum())
     return [
@@ -121,7 +121,7 @@ def _prove(pipe: Any, files: Mapping[str, bytes], settings: Mapping[str, str], c
     pixels_of = light_module("light_image").ImageProcessor(json.loads(files["image_settings.json"]))
     token, count = settings.get("image_token", ""), int(settings.get("image_tokens", 1))
     for inputs, text, images in _probes(pipe, template, token):
-        made = _made(pipe, inputs)
+        made = made_tensors(pipe, inputs)
         begins = chat["special_tokens"].get("bos_token")
         special = not (hasattr(inputs, "messages") and begins and text.startswith(begins))
         (encoding,) = encoder.encode([text.replace(token, token * count) if token else text], special=special)
@@ -151,7 +151,7 @@ def _probes(pipe: Any, template: Any, token: str) -> Iterator[tuple[Any, str, li
             yield conversation([asked, *more]), template.prompt([plain, *more]), shown
 
 
-def _made(pipe: Any, inputs: Any) -> dict[str, np.ndarray]:
+def made_tensors(pipe: Any, inputs: Any) -> dict[str, np.ndarray]:
     """The tensors that the pipeline's preprocess makes."""
     torch = require("torch")
     try:

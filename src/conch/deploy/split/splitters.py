@@ -43,7 +43,7 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
     "decision": ("decision:decision",),
     "text-generation": ("generation:text_generation", "generation:generation"),
     "image-text-to-text": ("image_prompts:image_prompts", "generation:generation"),
-    "any-to-any": ("generation:generation",),
+    "any-to-any": ("sound_prompts:sound_prompts", "generation:generation"),
     **dict.fromkeys(
         ("text2text-generation", "summarization", "translation"),
         ("text_to_text:light", "text_to_text:own_tokenizer"),
@@ -67,7 +67,7 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
 }
 
 #: Modules of splits whose models write token after token.
-_GENERATE = ("generation", "speech", "image_prompts", "text_to_text", "written_answers")
+_GENERATE = ("generation", "speech", "image_prompts", "sound_prompts", "text_to_text", "written_answers")
 
 #: Why networks that hold a module of these classes are not exported: no exporter follows what they do.
 _NOT_FOLLOWED: Mapping[str, str] = {

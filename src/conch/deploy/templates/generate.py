@@ -25,7 +25,7 @@ from hf_prompts import chat_class
 from hf_serving import Outputs, Row, Settings, answer, check_length, load_pipeline, seeded, stage_parameters
 from hf_writing import TextWriter, Wishes, Written, answer_outputs
 from light_generation import fill_messages, pipeline_parameters
-from light_inputs import all_images, one_text
+from light_inputs import all_images, all_sounds, one_text
 from light_outputs import RESULTS
 from light_rows import prepare
 from pipeline_shell import join_tensors, split_tensors
@@ -50,6 +50,16 @@ class LaterImage:
         image.save(buffer, **options)
 
 
+class LaterSound:
+    """A sound of a conversation, decoded if the answer shows it."""
+
+    def __init__(self, row: Row, number: int, sampling_rate: int) -> None:
+        self.row, self.number, self.sampling_rate = row, number, sampling_rate
+
+    def tolist(self) -> list[float]:
+        return all_sounds(self.row, self.sampling_rate)[self.number].tolist()
+
+
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         self.settings = Settings(args)
@@ -67,6 +77,7 @@ class TritonPythonModel:
             "text-generation": self.decode_tokens,
             "automatic-speech-recognition": self.decode_sound,
             "image-text-to-text": self.decode_image_prompt,
+            "any-to-any": self.decode_sound_prompt,
             "text-to-audio": self.decode_text,
             "document-question-answering": self.decode_page,
         }.get(self.settings.task)
@@ -129,6 +140,23 @@ class TritonPythonModel:
             return [{**part, "text": one_text(row["text"])}]
         files = row["image"][:count] if count else ()
         messages = fill_messages(json.loads(one_text(row["messages"])), [LaterImage(file) for file in files], [])
+        return [{**part, "text": chat_class(self.pipe)(messages)}]
+
+    def decode_sound_prompt(self, row: Row) -> list[Any]:
+        """A prompt about sounds without its padding, and the prompt as the pipeline's postprocess returns it."""
+        real, count = row["attention_mask"].astype(bool), int(row["sounds"][0])
+        part: dict[str, Any] = {
+            name: torch.from_numpy(row[name][real])[None] for name in ("input_ids", "attention_mask")
+        }
+        if count:
+            part["input_features"] = torch.from_numpy(row["input_features"][:count].copy()).to(self.pipe.dtype)
+            part["feature_attention_mask"] = torch.from_numpy(row["feature_attention_mask"][:count].copy())
+        if "text" in row:
+            return [{**part, "text": one_text(row["text"])}]
+        heard = {name: row[name] for name in ("audio", "sampling_rate") if name in row}
+        rate = self.pipe.processor.feature_extractor.sampling_rate
+        sounds = [LaterSound(heard, number, rate) for number in range(count)]
+        messages = fill_messages(json.loads(one_text(row["messages"])), [], sounds)
         return [{**part, "text": chat_class(self.pipe)(messages)}]
 
     def decode_sound(self, row: Row) -> list[Any]:

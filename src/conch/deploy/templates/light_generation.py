@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from light_inputs import all_images, one_audio, one_text
+from light_inputs import all_images, all_sounds, one_text
 from light_serving import Row
 
 # Arguments of `generate` that the pipelines of these tasks want in `generate_kwargs`.
@@ -60,10 +60,7 @@ def decode_prompt(row: Row, sampling_rate: int) -> dict[str, Any]:
     """`text` with `images` and `sounds`, or `messages` that hold them; sounds at `sampling_rate`."""
     check_one_prompt(row)
     images = all_images(row["image"]) if "image" in row else []
-    sounds = []
-    if "audio" in row:
-        parts = row["audio"] if row["audio"].dtype == object else [row["audio"]]
-        sounds = [one_audio({**row, "audio": part}, sampling_rate) for part in parts]
+    sounds = all_sounds(row, sampling_rate)
     if "text" in row:
         return {"text": one_text(row["text"]), "images": images, "sounds": sounds}
     return {"messages": fill_messages(json.loads(one_text(row["messages"])), images, sounds)}

@@ -17,7 +17,7 @@ LIGHT = (
     "decode_text", "tokenize_prompt", "process_speech", "process_image_prompt", "join_rows", "find_objects",
     "measure_depth", "find_segments", "cut_speech", "spell_speech", "read_page", "find_answers", "process_video",
     "number_letters", "play_waveform", "find_texts", "process_crops", "find_masks", "tokenize_table", "choose_cells",
-    "tokenize_source", "answer_questions", "process_page",
+    "tokenize_source", "answer_questions", "process_page", "process_sound_prompt",
 )  # fmt: skip
 ALLOWED = {"numpy", "tokenizers", "PIL", "soundfile", "soxr", "jinja2", "av", "pytesseract", "sentencepiece"}
 ALLOWED |= {"triton_python_backend_utils"}
