@@ -17,8 +17,9 @@ from conch.deploy.split.light import light_module
 from conch.deploy.split.parts import CannotSplit, DoesNotApply
 from conch.deploy.split.subject import Subject
 from tests.checkpoints import samples
-from tests.unit.deploy.conftest import plan_of
-from tests.unit.deploy.templates.part import file_rows, load_part, text_rows
+from tests.unit.deploy.conftest import Deployed, plan_of
+from tests.unit.deploy.templates.part import file_rows, load_part, tensors_of, text_rows
+from tests.unit.deploy.templates.test_pipeline_parts import assert_equal
 
 torch = pytest.importorskip("torch")
 soundfile = pytest.importorskip("soundfile")
@@ -81,6 +82,30 @@ def test_tensors_are_those_of_the_pipeline(part: Any, subject: Subject, lengths:
         if isinstance(value, torch.Tensor):
             array = got[name][0] if name.endswith(("features", "feature_attention_mask")) else got[name]
             np.testing.assert_allclose(array, value.numpy(), atol=1e-3, err_msg=name)
+
+
+def test_conversation_is_answered_as_by_the_whole_pipeline(
+    part: Any, subject: Subject, deployed: Deployed, tmp_path: Path
+) -> None:
+    whole, (_, generate) = deployed(NAME), sound_prompts.sound_prompts(subject).parts
+    settings = {key: value for key, value, _ in generate.settings}
+    taken = {**tensors_of(part.config.output), **{name: spec for name, spec in INPUTS.items() if name != "image"}}
+    after = load_part(
+        tmp_path,
+        generate.template,
+        taken,
+        tensors_of(whole.config.output),
+        settings,
+        checkpoint=subject.checkpoint.path,
+        weights=True,
+    )
+    heard_and_asked = [{"type": "audio"}, {"type": "text", "text": "Bells?"}, {"type": "audio"}]
+    asked = {
+        "messages": text_rows([json.dumps([{"role": "user", "content": heard_and_asked}])]),
+        "audio": np.array([[wave(0.4), wave(0.7), None]], object)[:, :-1],
+    }
+    parameters = {"max_new_tokens": 12, "do_sample": False}
+    assert_equal(after.ask({**part.ask(asked, parameters), **asked}, parameters), whole.ask(asked, parameters))
 
 
 def test_prompts_that_cannot_be_answered_are_refused(part: Any) -> None:
