@@ -172,7 +172,7 @@ _FURTHER = (
     *_families("audio-classification", "listeners", samples.sounds, "hubert wavlm whisper"),
     *_families("automatic-speech-recognition", "listeners", samples.sounds, "hubert unispeech"),
     *_families("zero-shot-image-classification", "listeners", samples.labelled_images, "siglip2 align chinese-clip"),
-    *_families("zero-shot-object-detection", "listeners", samples.labelled_images, "owlv2"),
+    *_families("zero-shot-object-detection", "listeners", samples.labelled_images, "owlv2 grounding-dino"),
     *_families("text-to-audio", "players", samples.speakable_texts, "musicgen bark"),
     *_families("image-text-to-text", "listeners", samples.captions, "blip"),
     *_families("text2text-generation", "writers", samples.texts, "bart umt5", "text-to-text"),

@@ -75,6 +75,8 @@ _NOT_FOLLOWED: Mapping[str, str] = {
     "in each: sizes in an exported network follow from those of its inputs",
     "LightGlueForKeypointMatching": "its keypoint detector finds another number of points in each image, and how many "
     "layers it runs depends on how sure it is: an exported network has one way",
+    "GroundingDinoModel": "its image encoder (Swin) pads its maps and divides them into windows as the size of each "
+    "image asks: an exported network takes the way of the image it was exported with",
     "FunnelAttentionStructure": "how often it pools depends on the length of each text: an exported network takes the "
     "way of the text it was exported with",
 }
