@@ -168,6 +168,7 @@ _FURTHER = (
         samples.images,
         "rt-detr d-fine conditional-detr deformable-detr table-transformer",
     ),
+    *_families("keypoint-matching", "cameras", samples.image_pairs, "efficientloftr"),
     *_families("depth-estimation", "cameras", samples.images, "depth-anything glpn zoedepth"),
     *_families("audio-classification", "listeners", samples.sounds, "hubert wavlm whisper"),
     *_families("automatic-speech-recognition", "listeners", samples.sounds, "hubert unispeech"),
