@@ -91,6 +91,16 @@ def _rt_detr_tune(model: Any) -> None:
     _sure("class_embed")(model)
 
 
+def _tells_places_apart(model: Any) -> None:
+    """Make what is seen count for more than what is always there, so that places of two images match."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+            elif ".backbone." in name and parameter.ndim == 4:
+                parameter.mul_(60.0)
+
+
 def _sees_things(model: Any) -> None:
     """Make "nothing", the class after the last, unlikely."""
     with torch.no_grad():
@@ -348,6 +358,19 @@ RECIPES: Mapping[str, Write] = {
         num_attractors=[4, 2, 2, 1],
         bin_embedding_dim=8,
         bin_configurations=[{"n_bins": 8, "min_depth": 0.001, "max_depth": 10.0, "name": "indoors"}],
+    ),
+    "keypoint-matching.efficientloftr": looks(
+        "EfficientLoFTRForKeypointMatching",
+        pictures("EfficientLoFTRImageProcessorPil", "efficientloftr", size={"height": 96, "width": 128}),
+        tune=_tells_places_apart,
+        stage_num_blocks=[1, 1, 1, 1],
+        out_features=[16, 16, 24, 32],
+        hidden_size=32,
+        num_attention_layers=2,
+        num_attention_heads=8,
+        coarse_matching_threshold=0.01,
+        coarse_matching_border_removal=0,
+        fine_matching_slice_dim=8,
     ),
     "video-classification.timesformer": looks(
         "TimesformerForVideoClassification", _video, **_PATCHES, num_frames=4, **_SPORTS

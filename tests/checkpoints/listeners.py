@@ -12,7 +12,13 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor, WhisperFeatureExtractor
+from transformers import (
+    SwinConfig,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2Processor,
+    WhisperFeatureExtractor,
+)
 
 from . import tokenization
 from .audio import RATE, SOUNDS
@@ -209,6 +215,34 @@ RECIPES: Mapping[str, Write] = {
         text_config={**_TOWER, "max_position_embeddings": 16},
         vision_config=_IMAGE_TOWER,
         projection_dim=32,
+    ),
+    "zero-shot-object-detection.grounding-dino": _matches(
+        "GroundingDinoForObjectDetection",
+        "GroundingDinoProcessor",
+        pictures("GroundingDinoImageProcessorPil", "grounding_dino", size={"shortest_edge": 64, "longest_edge": 96}),
+        tokenization.bert,
+        tune=_as_it_is,
+        text_config={"model_type": "bert", **_TOWER, "max_position_embeddings": 66},
+        backbone_config=SwinConfig(
+            image_size=64,
+            patch_size=4,
+            embed_dim=16,
+            depths=[1, 1, 1],
+            num_heads=[2, 4, 4],
+            window_size=4,
+            out_features=["stage2", "stage3"],
+        ),
+        num_feature_levels=3,
+        d_model=32,
+        num_queries=12,
+        max_text_len=32,
+        encoder_layers=2,
+        encoder_ffn_dim=64,
+        encoder_attention_heads=4,
+        decoder_layers=2,
+        decoder_ffn_dim=64,
+        decoder_attention_heads=4,
+        disable_custom_kernels=True,
     ),
     "image-text-to-text.blip": _captions,
 }

@@ -69,12 +69,17 @@ _SPLITTERS: Mapping[str, tuple[str, ...]] = {
 #: Modules of splits whose models write token after token.
 _GENERATE = ("generation", "speech", "image_prompts", "sound_prompts", "text_to_text", "written_answers")
 
-#: Why networks that hold a module of these classes are not exported: no exporter follows what they do.
+#: Why networks that hold a module of these classes are not exported: no exporter follows what they do, or they cannot
+#: take batches.
 _NOT_FOLLOWED: Mapping[str, str] = {
     "SuperGlueForKeypointMatching": "its keypoint detector takes images one by one and finds another number of points "
     "in each: sizes in an exported network follow from those of its inputs",
     "LightGlueForKeypointMatching": "its keypoint detector finds another number of points in each image, and how many "
     "layers it runs depends on how sure it is: an exported network has one way",
+    "EfficientLoFTRForKeypointMatching": "of a batch of pairs it mixes which points match: only one pair at a time is "
+    "answered rightly",
+    "GroundingDinoModel": "its image encoder (Swin) pads its maps and divides them into windows as the size of each "
+    "image asks: an exported network takes the way of the image it was exported with",
     "FunnelAttentionStructure": "how often it pools depends on the length of each text: an exported network takes the "
     "way of the text it was exported with",
 }
