@@ -110,9 +110,14 @@ def _part_files(plan: Plan, part: Part, exported: Exported | None, checkpoint: P
         copies = {f"checkpoint/{path.as_posix()}": checkpoint / path for path in part.checkpoint}
         copies |= part.beside
         return ModelFiles(name, "\n\n".join(blocks) + "\n", labels, {**contents, **part.contents}, copies)
+    settings: list[tuple[str, str, str]] = []
     if isinstance(part, CorePart) and part.padding:
         text = "requests of unequal size share a batch, padded along these axes; Triton ignores it"
-        blocks.append(config_text.settings([("conch.padding", padding_declaration(part.padding), text)]))
+        settings.append(("conch.padding", padding_declaration(part.padding), text))
+    if isinstance(part, CorePart) and exported and exported.backend == "onnxruntime":
+        settings += part.onnxruntime
+    if settings:
+        blocks.append(config_text.settings(settings))
     return ModelFiles(name, "\n\n".join(blocks) + "\n", labels)
 
 

@@ -159,3 +159,14 @@ def test_padding_is_declared_as_the_server_reads_it(tmp_path: Path) -> None:
     assert padding.groups == ("sequence",)
     assert padding.inputs["input_ids"].fill == 7
     assert padding.outputs["last_hidden_state"][0].axis == 0
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_settings_of_an_engine_are_written_where_it_runs_the_network(backend: str) -> None:
+    whole = split()
+    core = msgspec.structs.replace(whole.part("core"), onnxruntime=(("enable_mem_pattern", "0", "plan no memory"),))
+    changed = msgspec.structs.replace(whole, parts=(whole.parts[0], core))
+    files = ensemble_files(plan(), changed, {"core": msgspec.structs.replace(exported(), backend=backend)}, Path())
+    (config,) = (parsed(each.config) for each in files if each.name == "words_core")
+    found = {key: value.string_value for key, value in config.parameters.items() if key != "conch.padding"}
+    assert found == ({"enable_mem_pattern": "0"} if backend == "onnxruntime" else {})

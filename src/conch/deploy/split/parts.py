@@ -78,10 +78,12 @@ class CorePart(Part, frozen=True, kw_only=True):
     Attributes:
         network: what is exported. Its inputs and outputs are the part's.
         padding: axes that may be padded so that unequal requests share a batch; exact thanks to a mask.
+        onnxruntime: `parameters` of its config.pbtxt if that engine runs it: key, value, comment.
     """
 
     network: Network
     padding: tuple[PaddedAxis, ...] = ()
+    onnxruntime: tuple[tuple[str, str, str], ...] = ()
 
 
 class Split(msgspec.Struct, frozen=True):
