@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BeitConfig, DetrConfig, Dinov2Config, ResNetConfig, RTDetrResNetConfig
+from transformers import BeitConfig, DetrConfig, Dinov2Config, ResNetConfig, RTDetrResNetConfig, SwinConfig
 
+from . import tokenization
 from .recipes import SIZES, SQUARE, Tune, Write, looks, pictures
 from .text import labels
 from .vision import ANIMALS, THINGS
@@ -108,6 +110,15 @@ def _sees_things(model: Any) -> None:
         model.class_predictor.bias[-1] = -20.0
 
 
+def _sees_told_things(model: Any) -> None:
+    """The same of OneFormer, and let the numbers of the tokens, which it reads as they are, be small."""
+    with torch.no_grad():
+        classes = model.model.transformer_module.decoder.class_embed
+        classes.weight.mul_(8.0)
+        classes.bias[-1] = -20.0
+        model.model.task_encoder.task_mlp.layers[0].layers[0].weight.mul_(0.002)
+
+
 def _sees_things_without_masks(model: Any) -> None:
     """The same of EoMT, whose attention is masked only at the beginning of its training."""
     _sees_things(model)
@@ -148,6 +159,40 @@ _MASKS: dict[str, Any] = {
     **_PLACES,
 }
 _LAST_FOUR = ("stage1", "stage2", "stage3", "stage4")
+
+
+def _told_what_to_see(directory: Path) -> None:
+    """OneFormer, which is told in words which segmentation is wanted. Its windows do not divide its maps evenly."""
+    backbone = {**_SWIN, "depths": [2, 1, 1, 1], "num_heads": [2, 2, 4, 4], "embed_dim": 8, "window_size": 3}
+    write = looks(
+        "OneFormerForUniversalSegmentation",
+        # Which classes are things is read in training only.
+        pictures(
+            "OneFormerImageProcessorPil",
+            "oneformer",
+            size={"shortest_edge": 64, "longest_edge": 96},
+            class_info_file="",
+            num_text=4,
+        ),
+        gain=1.4,
+        tune=_sees_told_things,
+        backbone_config=SwinConfig(**backbone, out_features=list(_LAST_FOUR)),
+        num_queries=9,
+        task_seq_len=16,
+        conv_dim=32,
+        mask_dim=32,
+        hidden_dim=32,
+        encoder_feedforward_dim=64,
+        encoder_layers=1,
+        decoder_layers=3,
+        query_dec_layers=1,
+        num_attention_heads=4,
+        dim_feedforward=64,
+        **_PLACES,
+    )
+    write(directory)
+    tokenization.clip(16).save_pretrained(directory)
+
 
 RECIPES: Mapping[str, Write] = {
     "image-classification.deit": looks("DeiTForImageClassification", _vit, **_PATCHES, **_ANIMALS),
@@ -241,6 +286,7 @@ RECIPES: Mapping[str, Write] = {
         num_queries=8,
         **_PLACES,
     ),
+    "image-segmentation.oneformer": _told_what_to_see,
     "image-segmentation.eomt": looks(
         "EomtForUniversalSegmentation",
         pictures("EomtImageProcessorPil", "eomt", size={"shortest_edge": 32, "longest_edge": 32}, do_pad=True),

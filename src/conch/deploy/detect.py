@@ -133,6 +133,9 @@ def _tasks_of_architecture(name: str, model_type: str) -> set[str]:
             names = auto._model_mapping._model_mapping.get(model_type, ())
             if auto.__name__ != "AutoModel" and name in ((names,) if isinstance(names, str) else names):
                 tasks.add(task)
+    universal = require("transformers.models.auto.modeling_auto").MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES
+    if universal.get(model_type) == name:  # the pipeline takes these too
+        tasks.add("image-segmentation")
     return tasks or _tasks_of_bare_model(name, model_type)
 
 
@@ -145,5 +148,6 @@ def _tasks_of_bare_model(name: str, model_type: str) -> set[str]:
     if model is None:
         return set()
     reads = {"pixel_values": "image-feature-extraction", "input_ids": "feature-extraction"}
-    task = reads.get(getattr(model, "main_input_name", ""), "")
+    main = getattr(model, "main_input_name", "")
+    task = reads.get(main, "") if isinstance(main, str) else ""  # OneFormer names several
     return {task} if task and name.endswith("Model") else set()

@@ -88,6 +88,8 @@ def test_tag_of_a_removed_task_is_named(tmp_path: Path) -> None:
     [
         ("BertModel", {}, "feature-extraction"),
         ("ViTModel", {"model_type": "vit"}, "image-feature-extraction"),
+        ("OneFormerForUniversalSegmentation", {"model_type": "oneformer"}, "image-segmentation"),
+        ("Mask2FormerForUniversalSegmentation", {"model_type": "mask2former"}, "image-segmentation"),
         ("BertForSequenceClassification", {"id2label": {"0": "a", "1": "b"}}, "text-classification"),
         ("BertForSequenceClassification", {"id2label": {"0": "a"}, "sentence_transformers": {}}, "text-ranking"),
     ],
