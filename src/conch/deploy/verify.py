@@ -211,9 +211,12 @@ def compare_arrays(want: np.ndarray, got: np.ndarray, tolerance: float) -> tuple
     if np.issubdtype(got.dtype, np.integer):
         accepted = tolerance if lenient else _INTEGER_TOLERANCE
         return float(np.mean(want.astype(np.int64) != got)), accepted, "share of integers that differ"
-    difference = np.abs(want.astype(np.float64) - got)
-    scale = max(float(np.max(np.abs(want))), _SMALLEST_SCALE)
-    return float(np.max(difference)), tolerance * scale, ""
+    a, b = want.astype(np.float64), got.astype(np.float64)
+    finite = np.isfinite(a)
+    scale = max(float(np.max(np.abs(a[finite]), initial=0.0)), _SMALLEST_SCALE)
+    if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+        return float("inf"), tolerance * scale, "infinities or NaN are elsewhere"
+    return float(np.max(np.abs(a[finite] - b[finite]), initial=0.0)), tolerance * scale, ""
 
 
 def _compare_trees(want: Any, got: Any, tolerance: float) -> tuple[float, float, str]:

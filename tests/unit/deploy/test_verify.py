@@ -12,7 +12,7 @@ import pytest
 
 from conch.deploy.plan import Choices
 from conch.deploy.reference import Reference
-from conch.deploy.verify import Cases, Row, Verification, compare, make_cases, table, verify
+from conch.deploy.verify import Cases, Row, Verification, compare, compare_arrays, make_cases, table, verify
 from conch.errors import BackendError
 from tests.unit.deploy.conftest import Deployed, plan_of
 
@@ -154,3 +154,16 @@ def test_error_of_the_model_fails_the_verification_with_its_text(
 
     outcome = asyncio.run(verify(plan_of(name, checkpoint_of(name)), cases_of(name), broken))
     assert (outcome.passed, outcome.errors) == (False, ("out of order",))
+
+
+def test_infinities_must_be_where_the_library_has_them() -> None:
+    want = np.array([1.0, -np.inf, np.nan, 2.0], np.float32)
+    assert compare_arrays(want, want + np.float32(1e-5), 1e-4)[:2] == (
+        pytest.approx(1e-5, rel=0.1),
+        pytest.approx(2e-4),
+    )
+    for got in ([1, -1e30, np.nan, 2], [1, -np.inf, 0, 2], [1, np.inf, np.nan, 2]):
+        difference, _, note = compare_arrays(want, np.array(got, np.float32), 1e-4)
+        assert (difference, note) == (float("inf"), "infinities or NaN are elsewhere")
+    assert np.isnan(compare_arrays(np.array([1.0, 2.0]), np.array([1.0, np.nan]), 1e-4)[0])
+    assert compare_arrays(np.array([-np.inf]), np.array([-np.inf]), 1e-4)[0] == 0

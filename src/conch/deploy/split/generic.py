@@ -19,6 +19,7 @@ from conch.deploy.split.capture import Call, preprocessed, recorded
 from conch.deploy.split.heads import Fields, Keyword, Parts
 from conch.deploy.split.image import core_part, network_of
 from conch.deploy.split.parts import CannotSplit, Part, PythonPart, Split
+from conch.deploy.split.phrases import TracedPhrases
 from conch.deploy.split.segments import TracedSegments
 from conch.deploy.split.shifted_windows import TracedWindows
 from conch.deploy.split.stages import classify_part, configuration_files, python_part, unpadded_setting
@@ -77,7 +78,7 @@ class Captured:
         if any(repr(each) != repr(others[0]) for each in others):
             raise CannotSplit("the pipeline gives its network other arguments for other samples")
         whole = Keyword(self.subject.model, self.names, {"return_dict": True} | others[0])
-        network = Fields(TracedWindows(TracedSizes(TracedSegments(whole))), fields)
+        network = Fields(TracedPhrases(TracedWindows(TracedSizes(TracedSegments(whole)))), fields)
         return Parts(network) if self.takes_parts else network
 
     def inputs(self) -> tuple[TensorSpec, ...]:

@@ -78,8 +78,6 @@ _NOT_FOLLOWED: Mapping[str, str] = {
     "layers it runs depends on how sure it is: an exported network has one way",
     "EfficientLoFTRForKeypointMatching": "of a batch of pairs it mixes which points match: only one pair at a time is "
     "answered rightly",
-    "GroundingDinoModel": "its image encoder (Swin) pads its maps and divides them into windows as the size of each "
-    "image asks: an exported network takes the way of the image it was exported with",
     "FunnelAttentionStructure": "how often it pools depends on the length of each text: an exported network takes the "
     "way of the text it was exported with",
 }

@@ -25,7 +25,6 @@ def network(*kinds: str) -> Any:
         ("SuperGlueForKeypointMatching", "another number of points in each"),
         ("LightGlueForKeypointMatching", "how many layers it runs depends on how sure it is"),
         ("EfficientLoFTRForKeypointMatching", "it mixes which points match"),
-        ("GroundingDinoModel", "as the size of each image asks"),
         ("FunnelAttentionStructure", "how often it pools depends on the length of each text"),
     ],
 )
