@@ -15,6 +15,7 @@ from conch.deploy.detect import detect_task
 from conch.deploy.ensemble import ensemble_files, model_name, settle
 from conch.deploy.export import CannotExport, Exported, ExportOptions, check_options, export_best
 from conch.deploy.export.dtype import torch_name
+from conch.deploy.export.prove import accepted_differences
 from conch.deploy.extras import require
 from conch.deploy.facts import read_facts
 from conch.deploy.family import Family
@@ -256,7 +257,8 @@ def _build_ensemble(
     settled = settle(plan, parts, exported).without_modules()
     watch("writing", _SHARES["writing"])
     family.write(ensemble_files(plan, settled, exported, checkpoint.path), _copying(watch))
-    ensemble = Ensemble(settled, exported, part_cases)
+    accepted = {suffix: accepted_differences(found.proof) for suffix, found in exported.items()}
+    ensemble = Ensemble(settled, exported, msgspec.structs.replace(part_cases, accepted=accepted))
     return Written(plan, checkpoint, order.repository / plan.name, family, cases, ensemble)
 
 

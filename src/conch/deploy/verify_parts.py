@@ -38,10 +38,12 @@ class PartCases(msgspec.Struct, frozen=True):
     Attributes:
         fed: for each sample, tensor name -> the rows (without batch dimension) that reached the network.
         answered: suffix of a core part -> what its module answers to each of its network's samples.
+        accepted: suffix -> output -> the largest difference that the proof of its export accepted.
     """
 
     fed: tuple[Mapping[str, Sequence[np.ndarray]], ...]
     answered: Mapping[str, Sequence[Arrays]]
+    accepted: Mapping[str, Mapping[str, float]] = {}
 
 
 def make_part_cases(split: Split, network: Any, truth: Truth, samples: Sequence[Sample]) -> PartCases:
@@ -74,7 +76,9 @@ async def verify_parts(plan: Plan, split: Split, cases: Cases, parts: PartCases,
         call = _Caller(plan, part, infer)
         try:
             if isinstance(part, CorePart):
-                rows += [row async for row in _core_rows(part, parts.answered[part.suffix], call, cases.tolerance)]
+                proved = {name: max(cases.tolerance, of) for name, of in parts.accepted.get(part.suffix, {}).items()}
+                expected = parts.answered[part.suffix]
+                rows += [row async for row in _core_rows(part, expected, call, cases.tolerance, proved)]
             elif isinstance(part, PythonPart) and part.stage == "preprocess":
                 rows += [row async for row in _preprocess_rows(part, cases.samples, parts.fed, call)]
         except (ConchError, ValueError, RuntimeError) as error:
@@ -123,7 +127,9 @@ class _Caller:
         return await self._infer(self._name, sent, dict(parameters))
 
 
-async def _core_rows(part: CorePart, expected: Sequence[Arrays], call: _Caller, tolerance: float) -> Any:
+async def _core_rows(
+    part: CorePart, expected: Sequence[Arrays], call: _Caller, tolerance: float, proved: Mapping[str, float]
+) -> Any:
     network = part.network
     for sample, want in zip(network.samples, expected, strict=True):
         sent = {part.input_map.get(spec.name, spec.name): sample[spec.name] for spec in part.inputs}
@@ -136,7 +142,7 @@ async def _core_rows(part: CorePart, expected: Sequence[Arrays], call: _Caller, 
             mask = _real_positions(part, name, sample, array)
             if mask is not None and shown.shape == array.shape:
                 array, shown = array[mask], shown[mask]
-            yield Row(name, *compare_arrays(array, shown, tolerance), part.suffix)
+            yield Row(name, *compare_arrays(array, shown, proved.get(name, tolerance)), part.suffix)
 
 
 def _real_positions(part: CorePart, output: str, sample: Arrays, array: np.ndarray) -> np.ndarray | None:

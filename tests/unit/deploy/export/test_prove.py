@@ -7,8 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from conch.deploy.export.prove import Difference, expected_outputs, one_line, prove, unproved_symbols, worst
+from conch.deploy.export.prove import (
+    Difference,
+    accepted_differences,
+    expected_outputs,
+    one_line,
+    prove,
+    unproved_symbols,
+    worst,
+)
+from conch.deploy.split.network import Network
 from conch.deploy.tasks import TensorSpec
 from conch.tensor import DataType
 from tests.unit.deploy.export.networks import Echo, Pooler, text_network, tokens
@@ -156,3 +166,60 @@ def test_a_long_exception_becomes_one_short_line_about_its_first_cause() -> None
     text = one_line(error)
     assert text.startswith("ValueError: line one line two x")
     assert len(text) < 220
+
+
+class Cancelling(torch.nn.Module):
+    """Rounds its input by adding a large number and taking it off again."""
+
+    def __init__(self, *, narrow: bool = False) -> None:
+        super().__init__()
+        self.large = torch.nn.Parameter(torch.tensor(3000.0))
+        self.narrow = narrow
+
+    def forward(self, values: torch.Tensor) -> tuple[torch.Tensor]:
+        if self.narrow:
+            values = values @ torch.eye(values.shape[-1])
+        return (((values + self.large) - self.large).float(),)
+
+
+def cancelling(*, narrow: bool = False) -> Network:
+    random = np.random.default_rng(0)
+    samples = tuple({"values": random.uniform(0, 1, (rows, 64)).astype(np.float32)} for rows in (2, 1))
+    specs = tuple(TensorSpec(name, DataType.FP32, (64,), "numbers") for name in ("values", "rounded"))
+    axes = {spec.name: {0: "batch"} for spec in specs}
+    return Network(Cancelling(narrow=narrow), specs[:1], specs[1:], axes, samples)
+
+
+class Exact:
+    """An engine that rounds nothing, but answers further from the truth by so much."""
+
+    inputs, device = ("values",), "cpu"
+
+    def __init__(self, further: float) -> None:
+        self.further = np.float32(further)
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"rounded": feeds["values"] + self.further}
+
+
+def proof_of(network: Network, further: float = 0.0) -> Difference:
+    return worst(prove(network, expected_outputs(network), Exact(further), "some engine", "float32"))
+
+
+def test_an_engine_may_be_as_far_from_the_network_as_this_from_the_truth() -> None:
+    network = cancelling()
+    found = proof_of(network)
+    assert found.passed
+    assert 1e-4 < found.difference < found.accepted < 3e-4
+    assert accepted_differences([found]) == {"rounded": found.accepted}
+    assert network.module.large.dtype == torch.float32
+    assert not proof_of(network, 5e-4).passed
+    assert not proof_of(network, 0.1).passed
+
+
+def test_a_network_that_knows_fp32_alone_is_held_to_the_tolerance() -> None:
+    network = cancelling(narrow=True)
+    found = proof_of(network)
+    assert not found.passed
+    assert found.accepted == 1e-4
+    assert network.module.large.dtype == torch.float32
