@@ -60,6 +60,7 @@ LIGHT = (
     "image-segmentation.eomt-semantic",
     "image-segmentation.mask2former",
     "image-segmentation.maskformer",
+    "image-segmentation.oneformer",
     "mask-generation",
     "object-detection",
     "object-detection.detr",

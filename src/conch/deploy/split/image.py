@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -60,13 +61,17 @@ def image_part(
     *,
     suffix: str = "preprocess",
     settings: Sequence[tuple[str, str, str]] = (),
+    contents: Mapping[str, bytes] = MappingProxyType({}),
 ) -> PythonPart:
     """Images to pixels, without transformers.
+
+    Args:
+        contents: files beside those that say how.
 
     Raises:
         CannotSplit: only transformers' own processor makes these pixels.
     """
-    own, contents = light_image_processor(subject.pipe.image_processor)
+    own, files = light_image_processor(subject.pipe.image_processor)
     return python_part(
         subject,
         suffix,
@@ -74,7 +79,7 @@ def image_part(
         [spec for spec in subject.plan.inputs if spec.name == "image"],
         inputs,
         summary="images to pixels",
-        files=((*own, *unpadded_setting(inputs), *settings), contents),
+        files=((*own, *unpadded_setting(inputs), *settings), {**files, **contents}),
         stage="preprocess",
     )
 

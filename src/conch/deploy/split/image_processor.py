@@ -22,6 +22,10 @@ _NARROW = 4
 #: How many times the square root of half a side ZoeDepth puts around an image.
 _BORDER = 3
 
+#: What a processor says beside pixels: where parts begin, which their pixels tell here, and in which words a network is
+#: told the subtask, which others make tokens of.
+_NO_PIXELS = frozenset({"patch_offsets", "task_inputs"})
+
 _Settings = dict[str, Any]
 
 
@@ -147,8 +151,9 @@ def _difference(processor: Any, settings: _Settings) -> str:
                 continue
             return f"cannot process an image of {width} x {height}: {' '.join(str(error).split())}"
         made = {name: value for name, value in expected.items() if len(value)}
-        # Where parts begin follows from the size of the image; their pixels tell it here.
-        known = {"pixel_values", "pixel_mask"} | ({"patch_offsets"} if settings.get("split") else set())
+        known = {"pixel_values", "pixel_mask"} | (
+            _NO_PIXELS if settings.get("split") else _NO_PIXELS - {"patch_offsets"}
+        )
         if others := sorted(made.keys() - known):
             return f"makes {', '.join(others)}, which only transformers can make"
         try:
@@ -161,7 +166,7 @@ def _difference(processor: Any, settings: _Settings) -> str:
 
 
 def _compare(expected: dict[str, Any], parts: list[dict[str, np.ndarray]], size: str) -> str:
-    for name in expected.keys() - {"patch_offsets"}:
+    for name in expected.keys() - _NO_PIXELS:
         array = np.asarray(expected[name])
         if len(array) != len(parts):
             return f"makes {len(array)} parts of {size} pixels, light code {len(parts)}"

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from conch.deploy.samples import draw_image
 from conch.deploy.split.detection import class_names
 from conch.deploy.split.generic import Captured
 from conch.deploy.split.light import light_module
 from conch.deploy.split.parts import CannotSplit, Split
-from conch.deploy.split.sized_image import split_around
+from conch.deploy.split.sized_image import SUBTASK_TOKENS, split_around
 from conch.deploy.split.subject import Subject
 
 #: Outputs of networks with queries: classes and masks.
@@ -51,7 +52,20 @@ def image_segmentation(subject: Subject) -> Split:
         "labels.json": json.dumps(class_names(subject.model.config), ensure_ascii=False).encode(),
         "segmentation_settings.json": json.dumps(settings).encode(),
     }
-    return split_around(captured, fields, "find_segments.py", "which pixels belong to what", contents)
+    words = subtask_tokens(captured)
+    return split_around(captured, fields, "find_segments.py", "which pixels belong to what", contents, words)
+
+
+def subtask_tokens(captured: Captured) -> dict[str, bytes]:
+    """The file that tells `process_image.py` the tokens of each subtask, if the network reads them (OneFormer).
+
+    The pipeline itself makes them: they follow from the subtask alone.
+    """
+    if SUBTASK_TOKENS not in captured.names:
+        return {}
+    pipe, image = captured.subject.pipe, draw_image(0)
+    made = {each: pipe.preprocess(image, subtask=each)[SUBTASK_TOKENS][0].tolist() for each in _POSTPROCESSES}
+    return {"subtask_tokens.json": json.dumps(made).encode()}
 
 
 def segmentation_settings(
@@ -108,6 +122,8 @@ def _ways(processor: Any, classes: str, masks: str | None) -> Iterator[dict[str,
     for grid in (None, _GRID) if masks else (None,):
         for instances in ("segments", "pairs") if masks else ("segments",):
             yield {"classes": classes, "masks": masks, "grid": grid, "instances": instances}
+    if masks:
+        yield {"classes": classes, "masks": masks, "grid": None, "instances": "shared", "smooth": True}
 
 
 def _probes(

@@ -95,6 +95,22 @@ def two_nearest(given: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return first, np.minimum(first + 1, given - 1), np.float32(1) - rest, rest
 
 
+def rows_smoothed(values: np.ndarray, height: int, width: int) -> Iterator[np.ndarray]:
+    """The same of maps whose values are averaged where they become fewer, as torch's `antialias` does."""
+    columns = triangle_weights(values.shape[2], width)
+    wide: dict[int, np.ndarray] = {}
+    for neighbours, weights in zip(*triangle_weights(values.shape[1], height), strict=True):
+        used = [(row, share) for row, share in zip(neighbours.tolist(), weights, strict=True) if share]
+        wide = {row: wide[row] for row, _ in used if row in wide}
+        for row, _ in used:
+            if row not in wide:
+                wide[row] = weighed_rows(values[:, row].T, *columns).T
+        total = np.zeros((len(values), width), np.float32)
+        for row, share in used:
+            total += wide[row] * share
+        yield total
+
+
 def weighed(first: np.ndarray, second: np.ndarray, share: np.ndarray, rest: np.ndarray) -> np.ndarray:
     """Of the two products the first is not rounded: torch's processors multiply and add in one step."""
     return (first * np.asarray(share, np.float64) + second * rest).astype(np.float32)
@@ -147,6 +163,19 @@ def corner_weights(given: int, size: int) -> Weights:
     first = place.astype(np.int64)
     rest = place - first
     return np.stack([first, np.minimum(first + 1, given - 1)], axis=1), np.stack([1 - rest, rest], axis=1)
+
+
+def triangle_weights(given: int, size: int) -> Weights:
+    """The nearest count most; how far it goes follows from how many values become one. All is rounded as torch does."""
+    one, half = np.float32(1), np.float32(0.5)
+    factor = np.float32(given) / np.float32(size)
+    reach = max(one, factor)
+    middle = ((np.arange(size, dtype=np.float32) + half) * factor)[:, None]
+    first = np.maximum(np.floor(middle - reach + half), 0).astype(np.int64)
+    neighbours = first + np.arange(int(2 * reach) + 2)
+    distance = np.abs((neighbours + 0.5).astype(np.float32) - middle)
+    weights = np.maximum(one - distance * (one / reach), 0) * (neighbours < given)
+    return np.minimum(neighbours, given - 1), weights / weights.sum(axis=1, keepdims=True)
 
 
 def smooth_weights(given: int, size: int) -> Weights:

@@ -7,7 +7,9 @@ height, width]). Settings:
     classes, masks    the names of these among the network's outputs; masks are null for networks without queries
     grid              [height, width] that masks are brought to first; null for none
     instances         "segments": instances are found as panoptic segments are. "pairs": the best pairs of query and
-                      class are instances, and may overlap (MaskFormer). null: they are not found
+                      class are instances, and may overlap (MaskFormer). "shared": these are, and share the pixels
+                      among them (OneFormer). null: they are not found
+    smooth            true: masks that become smaller are averaged (OneFormer); left out otherwise
     inside            [shortest, longest edge] of the image where it lies on the grid, padded (EoMT); left out otherwise
     split             in place of grid, instances and inside: the edge of the squares that images are cut into (EoMT)
 """
@@ -18,9 +20,10 @@ from typing import NamedTuple
 
 import numpy as np
 from light_image import by_bounds, by_shortest, part_starts
-from light_resize import resize_bilinear, resize_nearest, rows_bilinear
+from light_resize import resize_bilinear, resize_nearest, rows_bilinear, rows_smoothed
 from light_scores import sigmoid, softmax
 from light_select import largest
+from light_subtasks import chosen_subtask
 
 DIGITS = 6  # of a score
 
@@ -50,12 +53,11 @@ def find(
     grid: list[int] | None,
     instances: str | None,
     inside: list[int] | None = None,
+    smooth: bool = False,
 ) -> list[Segment]:
     """The segments of an image of that size."""
     possible = ("panoptic", *(("instance",) if instances else ()), "semantic") if masks else ("semantic",)
-    chosen = possible[0] if subtask is None else subtask
-    if chosen not in possible:
-        raise ValueError(f"request parameter 'subtask' should be one of {', '.join(possible)}, got {subtask!r}")
+    chosen = chosen_subtask(subtask, possible)
     if not masks:
         return regions(sample[classes], height, width)
     said = (sample[classes], sample[masks], height, width)
@@ -63,7 +65,9 @@ def find(
         return regions_of_queries(*said, grid)
     if inside:
         return segments_inside(*said, limits, grid, inside)
-    return (pairs if chosen == "instance" and instances == "pairs" else segments)(*said, limits, grid)
+    if chosen == "instance" and instances == "pairs":
+        return pairs(*said, limits, grid)
+    return segments(*said, limits, grid, shared=chosen == "instance" and instances == "shared", smooth=smooth)
 
 
 def find_parts(
@@ -116,16 +120,27 @@ def classes_of_queries(classes: np.ndarray, masks: np.ndarray, grid: list[int] |
 
 
 def segments(
-    classes: np.ndarray, masks: np.ndarray, height: int, width: int, limits: Limits, grid: list[int] | None
+    classes: np.ndarray,
+    masks: np.ndarray,
+    height: int,
+    width: int,
+    limits: Limits,
+    grid: list[int] | None,
+    *,
+    shared: bool = False,
+    smooth: bool = False,
 ) -> list[Segment]:
-    """What queries found, each where it is the surest."""
-    scores, kinds, kept = found_queries(classes, limits)
-    if not kept.any():
+    """What queries found, each where it is the surest; or, if `shared`, what the best pairs of query and class did."""
+    scores, kinds, kept = (found_pairs if shared else found_queries)(classes, limits)
+    if not len(scores):
         return []
-    places = sigmoid(on_grid(masks[kept], grid))
+    places = on_grid(masks[kept], grid)
+    if not shared:
+        places = sigmoid(places)
+    rows = rows_smoothed if smooth else rows_bilinear
     owner = np.empty((height, width), np.int64)
     whole = np.zeros(len(places), np.int64)  # how many pixels each would have alone
-    for number, row in enumerate(rows_bilinear(places, height, width)):
+    for number, row in enumerate(rows(places, height, width)):
         row *= scores[:, None]
         owner[number] = row.argmax(axis=0)
         whole += (row >= np.float32(limits.mask_threshold)).sum(axis=-1)
@@ -180,17 +195,29 @@ def found_queries(classes: np.ndarray, limits: Limits) -> tuple[np.ndarray, np.n
     return scores[kept], kinds[kept], kept
 
 
+def found_pairs(classes: np.ndarray, limits: Limits) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores and classes of the best pairs of query and class, as many as queries, and their queries."""
+    scores, kinds, query = best_pairs(classes)
+    kept = scores > np.float32(limits.threshold)
+    return scores[kept], kinds[kept], query[kept]
+
+
+def best_pairs(classes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    shares = softmax(classes)[:, :-1]
+    order = largest(shares.reshape(-1), len(classes))
+    query, kinds = np.divmod(order, shares.shape[-1])
+    return shares.reshape(-1)[order], kinds, query
+
+
 def pairs(
     classes: np.ndarray, masks: np.ndarray, height: int, width: int, limits: Limits, grid: list[int] | None
 ) -> list[Segment]:
     """The best pairs of query and class, as many as queries; each hides those before it."""
-    shares = softmax(classes)[:, :-1]
-    order = largest(shares.reshape(-1), len(masks))
-    query, kinds = np.divmod(order, shares.shape[-1])
+    shares, kinds, query = best_pairs(classes)
     logits = on_grid(masks, grid)
     inside = logits > 0
     sure = (sigmoid(logits) * inside).sum(axis=(1, 2)) / (inside.sum(axis=(1, 2), dtype=np.float32) + np.float32(1e-6))
-    scores = (shares.reshape(-1)[order] * sure[query]).tolist()
+    scores = (shares * sure[query]).tolist()
     owner = np.full((height, width), -1)
     found = []
     for index, kind, score in zip(query.tolist(), kinds.tolist(), scores, strict=True):

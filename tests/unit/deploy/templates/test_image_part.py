@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,37 @@ def test_broken_image_fails_alone(tmp_path: Path) -> None:
     outcomes = part.execute([part.request(each) for each in (good, bad, good)])
     assert "cannot decode the image: expected JPEG" in str(outcomes[1])
     assert isinstance(outcomes[0], dict) and isinstance(outcomes[2], dict)
+
+
+TOLD = {"panoptic": [5, 1, 9], "instance": [5, 2, 9], "semantic": [5, 3, 9]}
+
+
+def told_part(directory: Path) -> tuple[Any, LocalModel]:
+    """OneFormer's processor and the part of an ensemble of it."""
+    options = {"size": {"shortest_edge": 48, "longest_edge": 80}, "class_info_file": ""}
+    processor = transformers.OneFormerImageProcessorPil(**options)
+    _, contents = light_image_processor(processor)
+    values = {"task": "image-segmentation", "request_parameters": "subtask:str threshold:float"}
+    outputs = {"pixel_values": "TYPE_FP32 3 -1 -1", "task_inputs": "TYPE_INT64 3"}
+    contents = {**contents, "subtask_tokens.json": json.dumps(TOLD).encode()}
+    return processor, load_part(directory, "process_image.py", {"image": "TYPE_STRING 1"}, outputs, values, contents)
+
+
+@pytest.mark.parametrize(("subtask", "tokens"), [(None, TOLD["panoptic"]), *TOLD.items()])
+def test_network_is_told_the_subtask_of_the_request(subtask: str | None, tokens: list[int], tmp_path: Path) -> None:
+    (processor, part), images = told_part(tmp_path), [samples.image(60, 40), samples.image(60, 40)]
+    got = part.ask({"image": file_rows(*map(encoded, images))}, {"subtask": subtask} if subtask else {"threshold": 0.5})
+    assert got["task_inputs"].tolist() == [tokens, tokens]
+    expected = processor(images=images[:1], return_tensors="np")["pixel_values"][0]
+    np.testing.assert_allclose(got["pixel_values"][0], expected, rtol=0, atol=1e-5)
+
+
+def test_unknown_subtask_fails_alone(tmp_path: Path) -> None:
+    _, part = told_part(tmp_path)
+    image = {"image": file_rows(encoded(samples.image(40, 30)))}
+    fine, wrong = part.execute([part.request(image, {}), part.request(image, {"subtask": "depth"})])
+    assert isinstance(fine, dict)
+    assert "'subtask' should be one of panoptic, instance, semantic, got 'depth'" in str(wrong)
 
 
 def test_part_whose_neighbour_reads_the_parameters_refuses_none(tmp_path: Path) -> None:

@@ -35,10 +35,14 @@ WAYS: dict[str, tuple[tuple[str, str | None], dict[str, Any]]] = {
     "DPTImageProcessorPil": (("logits", None), {"grid": None, "instances": "segments"}),
     "DetrImageProcessorPil": (DETR, {"grid": None, "instances": "segments"}),
     "MaskFormerImageProcessorPil": (MASK_FORMER, {"grid": None, "instances": "pairs"}),
+    "OneFormerImageProcessorPil": (MASK_FORMER, {"grid": None, "instances": "shared", "smooth": True}),
     "EomtImageProcessorPil": (MASK_FORMER, {"grid": [72, 96], "instances": None, "inside": [72, 96]}),
 }
 """Processor -> the network's outputs it reads, and the settings that make its segments."""
-OPTIONS = {"EomtImageProcessorPil": {"do_pad": True, "size": {"shortest_edge": 72, "longest_edge": 96}}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "EomtImageProcessorPil": {"do_pad": True, "size": {"shortest_edge": 72, "longest_edge": 96}},
+    "OneFormerImageProcessorPil": {"class_info_file": ""},
+}
 OUTPUTS = {
     "masks": "TYPE_UINT8 -1 -1 -1",
     "scores": "TYPE_FP32 -1",
@@ -89,6 +93,7 @@ def by_the_pipeline(processor: Any, answer: Mapping[str, np.ndarray], **paramete
 def test_segments_are_those_of_the_pipeline(name: str, tmp_path: Path) -> None:
     fields, settings = WAYS[name]
     processor = getattr(transformers, name)(**OPTIONS.get(name, {}))
+    light_module("hf_resize").complete_processor(processor)
     found = segmentation.segmentation_settings(processor, shapes(fields), *fields)
     assert found == {"classes": fields[0], "masks": fields[1], **settings}
 
@@ -294,3 +299,6 @@ def test_maps_grow_and_shrink_as_torch_interpolates_them(sizes: Any) -> None:
     for mode, resize in (("bilinear", light.resize_bilinear), ("nearest", light.resize_nearest)):
         want = torch.nn.functional.interpolate(torch.from_numpy(values)[None], size=target, mode=mode)[0].numpy()
         np.testing.assert_allclose(resize(values, *target), want, rtol=0, atol=2e-6)
+    want = torch.nn.functional.interpolate(torch.from_numpy(values)[None], size=target, mode="bilinear", antialias=True)
+    smoothed = np.stack(list(light.rows_smoothed(values, *target)), axis=1)
+    np.testing.assert_allclose(smoothed, want[0].numpy(), rtol=0, atol=4e-6)
