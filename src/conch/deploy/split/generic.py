@@ -19,17 +19,20 @@ from conch.deploy.split.capture import Call, preprocessed, recorded
 from conch.deploy.split.heads import Fields, Keyword, Parts
 from conch.deploy.split.image import core_part, network_of
 from conch.deploy.split.parts import CannotSplit, Part, PythonPart, Split
-from conch.deploy.split.phrases import TracedPhrases
-from conch.deploy.split.segments import TracedSegments
-from conch.deploy.split.shifted_windows import TracedWindows
+from conch.deploy.split.phrases import followed_phrases
+from conch.deploy.split.segments import followed_segments
+from conch.deploy.split.shifted_windows import followed_windows
 from conch.deploy.split.stages import classify_part, configuration_files, python_part, unpadded_setting
 from conch.deploy.split.subject import Subject
-from conch.deploy.split.traced_sizes import TracedSizes
+from conch.deploy.split.traced import Traced
+from conch.deploy.split.traced_sizes import followed_sizes
 from conch.deploy.tasks import TensorSpec
 from conch.tensor import DataType
 
 _Part = TypeVar("_Part", bound=Part)
 _CONTEXT = TensorSpec("context", DataType.BYTES, (1,), "what the pipeline hands on beside tensors, as JSON")
+#: What networks of any kind do otherwise while they are traced.
+_FOLLOWED = (followed_sizes, followed_segments, followed_windows, followed_phrases)
 #: Which capture each batch repeats, and how often; the first is exported with.
 _BATCHES = ((0, 2), (1, 1), (2, 3))
 #: Which captures are the parts of each row of each batch.
@@ -78,7 +81,7 @@ class Captured:
         if any(repr(each) != repr(others[0]) for each in others):
             raise CannotSplit("the pipeline gives its network other arguments for other samples")
         whole = Keyword(self.subject.model, self.names, {"return_dict": True} | others[0])
-        network = Fields(TracedPhrases(TracedWindows(TracedSizes(TracedSegments(whole)))), fields)
+        network = Fields(Traced(whole, *_FOLLOWED), fields)
         return Parts(network) if self.takes_parts else network
 
     def inputs(self) -> tuple[TensorSpec, ...]:

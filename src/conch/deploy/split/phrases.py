@@ -9,42 +9,21 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import torch
-from torch import nn
+
+from conch.deploy.split.traced import swapped
 
 _LIBRARY = "transformers.models.grounding_dino.modeling_grounding_dino"
 _FUNCTION = "generate_masks_with_special_tokens_and_transfer_map"
 
 
-class TracedPhrases(nn.Module):
-    """The network as it is; while it is traced, it tells phrases by `phrases`."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, *tensors: torch.Tensor) -> Any:
-        if not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
-            return self.network(*tensors)
-        with _followed():
-            return self.network(*tensors)
-
-
 @contextlib.contextmanager
-def _followed() -> Iterator[None]:
+def followed_phrases() -> Iterator[None]:
     """The library tells phrases by `phrases`, if it was ever asked for such a network."""
-    library: Any = sys.modules.get(_LIBRARY)
-    if library is None:
+    library = sys.modules.get(_LIBRARY)
+    with swapped(library, _FUNCTION, phrases) if library else contextlib.nullcontext():
         yield
-        return
-    original = getattr(library, _FUNCTION)
-    setattr(library, _FUNCTION, phrases)
-    try:
-        yield
-    finally:
-        setattr(library, _FUNCTION, original)
 
 
 def phrases(input_ids: torch.Tensor, special_tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

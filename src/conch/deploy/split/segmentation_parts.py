@@ -21,7 +21,8 @@ from conch.deploy.split.parts import CannotSplit, DoesNotApply, Split
 from conch.deploy.split.sized_image import IMAGE_SIZE
 from conch.deploy.split.stages import python_part
 from conch.deploy.split.subject import Subject, constants
-from conch.deploy.split.traced_sizes import TracedSizes
+from conch.deploy.split.traced import Traced
+from conch.deploy.split.traced_sizes import followed_sizes
 
 _FIELDS = ("class_queries_logits", "masks_queries_logits")
 #: Height and width of the images that prove how parts are put together.
@@ -44,7 +45,7 @@ def image_segmentation(subject: Subject) -> Split:
     _check(processor, settings)
     inputs, samples = pixel_inputs(processor, subject.model)
     names = [spec.name for spec in inputs]
-    module = Fields(TracedSizes(Keyword(subject.model, names, constants(subject.model))), _FIELDS)
+    module = Fields(Traced(Keyword(subject.model, names, constants(subject.model)), followed_sizes), _FIELDS)
     core = core_part(network_of(module, inputs, _FIELDS, samples))
     rows = ("unpadded", " ".join(names), "outputs of which all rows of a request have one size")
     preprocess = image_part(subject, (*inputs, IMAGE_SIZE), settings=(rows,))

@@ -12,45 +12,28 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
+
+from conch.deploy.split.traced import swapped
 
 _LIBRARY = "transformers.models.tapas.modeling_tapas"
 #: What `_segment_reduce` takes for a reduction that is one of the values.
 _EXTREMES = ("amin", "amax")
 
 
-class TracedSegments(nn.Module):
-    """The network as it is; while it is traced, it reduces segments by `reduced`."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, *tensors: torch.Tensor) -> Any:
-        if not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
-            return self.network(*tensors)
-        with _followed():
-            return self.network(*tensors)
-
-
 @contextlib.contextmanager
-def _followed() -> Iterator[None]:
+def followed_segments() -> Iterator[None]:
     """The library reduces segments by `reduced`, if it was ever asked for such a network."""
     library: Any = sys.modules.get(_LIBRARY)
     if library is None:
         yield
         return
-    original = library._segment_reduce
 
     def reduce(values: torch.Tensor, index: Any, how: str, name: str) -> Any:
         places = library.range_index_map(index.batch_shape(), index.num_segments, device=index.indices.device)
         return reduced(values, index.indices, int(index.num_segments), how), places
 
-    library._segment_reduce = reduce
-    try:
+    with swapped(library, "_segment_reduce", reduce):
         yield
-    finally:
-        library._segment_reduce = original
 
 
 def reduced(values: torch.Tensor, segments: torch.Tensor, count: int, how: str) -> torch.Tensor:

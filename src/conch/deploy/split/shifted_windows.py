@@ -15,27 +15,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from conch.deploy.split.traced import swapped
+
 _LIBRARY = "transformers.models.swin.modeling_swin"
 #: What a layer is told of its padding: that it has some to cut off.
 _PADDED = (1,) * 6
 
 
-class TracedWindows(nn.Module):
-    """The network as it is; while it is traced, maps of all sizes are padded and cut."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, *tensors: torch.Tensor) -> Any:
-        if not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
-            return self.network(*tensors)
-        with _followed():
-            return self.network(*tensors)
-
-
 @contextlib.contextmanager
-def _followed() -> Iterator[None]:
+def followed_windows() -> Iterator[None]:
     """The library pads by these, if it was ever asked for such a network."""
     library: Any = sys.modules.get(_LIBRARY)
     if library is None:
@@ -46,14 +34,10 @@ def _followed() -> Iterator[None]:
         library.SwinPatchMerging: _pad_pairs,
         library.SwinLayer: _pad_windows,
     }
-    originals = {kind: kind.maybe_pad for kind in patched}
-    for kind, pad in patched.items():
-        kind.maybe_pad = pad
-    try:
+    with contextlib.ExitStack() as stack:
+        for kind, pad in patched.items():
+            stack.enter_context(swapped(kind, "maybe_pad", pad))
         yield
-    finally:
-        for kind, pad in originals.items():
-            kind.maybe_pad = pad
 
 
 def _pad_pixels(module: Any, pixels: torch.Tensor, height: Any, width: Any) -> torch.Tensor:

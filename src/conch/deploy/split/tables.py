@@ -17,10 +17,11 @@ from conch.deploy.split.light import light_module
 from conch.deploy.split.network import Network
 from conch.deploy.split.odd_texts import odd_texts
 from conch.deploy.split.parts import CannotSplit, CorePart, DoesNotApply, PaddedAxis, Split
-from conch.deploy.split.segments import TracedSegments
+from conch.deploy.split.segments import followed_segments
 from conch.deploy.split.stages import python_part, unpadded_setting
 from conch.deploy.split.subject import Subject
 from conch.deploy.split.tokens import MASK
+from conch.deploy.split.traced import Traced
 from conch.deploy.tasks import TensorSpec
 from conch.tensor import DataType
 
@@ -193,7 +194,7 @@ def _core(subject: Subject, samples: Sequence[dict[str, np.ndarray]], *, aggrega
         *(ways if aggregates else ()),
     )
     names = [spec.name for spec in inputs]
-    network = TracedSegments(Keyword(subject.model, names, {"return_dict": True}))
+    network = Traced(Keyword(subject.model, names, {"return_dict": True}), followed_segments)
     axes = {name: {0: "batch", 1: "sequence"} for name in (*names, _LOGITS)} | {_AGGREGATION: {0: "batch"}}
     fill = {"input_ids": config.pad_token_id or 0}
     padding = PaddedAxis("sequence", {name: (0, fill.get(name, 0)) for name in names}, {_LOGITS: 0})

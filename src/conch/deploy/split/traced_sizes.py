@@ -12,44 +12,34 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import nn
 
-
-class TracedSizes(nn.Module):
-    """The network as it is; while it is traced, lists of sizes become tensors that the trace follows."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, *tensors: torch.Tensor) -> Any:
-        if not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
-            return self.network(*tensors)
-        with _followed("tensor"), _followed("as_tensor"), _split_by_sizes():
-            return self.network(*tensors)
+from conch.deploy.split.traced import swapped
 
 
 @contextlib.contextmanager
-def _followed(name: str) -> Iterator[None]:
-    """`torch.<name>` of a list that holds tensors stacks them."""
-    original: Callable[..., torch.Tensor] = getattr(torch, name)
+def followed_sizes() -> Iterator[None]:
+    """Lists of sizes become tensors that the trace follows, and equal parts of a size that is a tensor follow it."""
+    with (
+        swapped(torch, "tensor", _stacking(torch.tensor)),
+        swapped(torch, "as_tensor", _stacking(torch.as_tensor)),
+        swapped(torch.Tensor, "split", _split_by_sizes(torch.Tensor.split)),
+    ):
+        yield
+
+
+def _stacking(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Of a list that holds tensors it stacks them."""
 
     def make(data: Any, *others: Any, **options: Any) -> torch.Tensor:
         if others or not _holds_tensors(data):
             return original(data, *others, **options)
         return _stacked(data).to(**{key: value for key, value in options.items() if key in ("dtype", "device")})
 
-    setattr(torch, name, make)
-    try:
-        yield
-    finally:
-        setattr(torch, name, original)
+    return make
 
 
-@contextlib.contextmanager
-def _split_by_sizes() -> Iterator[None]:
+def _split_by_sizes(original: Any) -> Any:
     """`tensor.split(size)` along the first axis into equal parts, where the size is a tensor, follows it."""
-    original: Any = torch.Tensor.split
 
     def split(whole: torch.Tensor, size: Any, dim: int = 0) -> Any:
         if not isinstance(size, torch.Tensor) or dim or int(whole.shape[0]) % int(size):
@@ -57,11 +47,7 @@ def _split_by_sizes() -> Iterator[None]:
         count = int(whole.shape[0]) // int(size)
         return whole.reshape(count, size, *whole.shape[1:]).unbind(0)  # type: ignore[call-overload]
 
-    torch.Tensor.split = split  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        torch.Tensor.split = original  # type: ignore[method-assign]
+    return split
 
 
 def _holds_tensors(data: Any) -> bool:

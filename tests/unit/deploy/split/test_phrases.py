@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 library = pytest.importorskip("transformers.models.grounding_dino.modeling_grounding_dino")
 traced_phrases = pytest.importorskip("conch.deploy.split.phrases")
+Traced = pytest.importorskip("conch.deploy.split.traced").Traced
 
 ENDS = torch.tensor([101, 102, 1012, 1029])
 
@@ -39,7 +40,7 @@ class Told(torch.nn.Module):
 def test_a_traced_network_tells_phrases_of_texts_of_any_length() -> None:
     own = library.generate_masks_with_special_tokens_and_transfer_map
     long, short = texts()[11], texts()[4]
-    traced = torch.jit.trace(traced_phrases.TracedPhrases(Told()), (long,), check_trace=False)
+    traced = torch.jit.trace(Traced(Told(), traced_phrases.followed_phrases), (long,), check_trace=False)
     assert library.generate_masks_with_special_tokens_and_transfer_map is own
     for words in (long, short):
         assert all(torch.equal(want, got) for want, got in zip(Told()(words), traced(words), strict=True))

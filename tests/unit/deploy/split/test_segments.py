@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 tapas = pytest.importorskip("transformers.models.tapas.modeling_tapas")
 segments = pytest.importorskip("conch.deploy.split.segments")
+Traced = pytest.importorskip("conch.deploy.split.traced").Traced
 
 COUNT = 6
 
@@ -45,7 +46,7 @@ class Means(torch.nn.Module):
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_trace_follows_batches_and_lengths_and_the_library_is_itself_again() -> None:
-    own, module = tapas._segment_reduce, segments.TracedSegments(Means()).eval()
+    own, module = tapas._segment_reduce, Traced(Means(), segments.followed_segments).eval()
     traced = torch.jit.trace(module, drawn(2, 9), check_trace=False)
     assert tapas._segment_reduce is own
     for size in ((1, 4), (3, 40)):
@@ -62,5 +63,5 @@ def test_the_library_is_itself_again_after_a_trace_that_failed(monkeypatch: pyte
     own = tapas._segment_reduce
     monkeypatch.setattr(torch.jit, "is_tracing", lambda: True)
     with pytest.raises(ValueError, match="no"):
-        segments.TracedSegments(Failing())(torch.ones(1))
+        Traced(Failing(), segments.followed_segments)(torch.ones(1))
     assert tapas._segment_reduce is own

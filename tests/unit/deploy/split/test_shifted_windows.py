@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 shifted_windows = pytest.importorskip("conch.deploy.split.shifted_windows")
+Traced = pytest.importorskip("conch.deploy.split.traced").Traced
 
 #: Height and width of images of which windows divide all maps, or none, or those of one side.
 SIZES = ((48, 48), (43, 57), (96, 49), (33, 24))
@@ -48,7 +49,7 @@ def traced(module: Any, height: int, width: int) -> Any:
 @pytest.mark.parametrize("size", SIZES[:2])
 def test_trace_of_one_size_serves_others(size: tuple[int, int]) -> None:
     whole = Maps().eval()
-    made = traced(shifted_windows.TracedWindows(whole).eval(), *size)
+    made = traced(Traced(whole, shifted_windows.followed_windows).eval(), *size)
     with torch.inference_mode():
         for other in SIZES:
             pixels = torch.randn(2, 3, *other)
@@ -66,5 +67,5 @@ def test_library_is_as_before_when_the_trace_ends() -> None:
             return pixels * (1 / 0)
 
     with pytest.raises(ZeroDivisionError):
-        torch.jit.trace(shifted_windows.TracedWindows(Failing()), torch.ones(1), check_trace=False)
+        torch.jit.trace(Traced(Failing(), shifted_windows.followed_windows), torch.ones(1), check_trace=False)
     assert [kind.maybe_pad for kind in kinds] == before

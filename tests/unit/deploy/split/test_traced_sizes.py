@@ -12,7 +12,8 @@ pytest.importorskip("torch")
 import torch
 from torch import nn
 
-from conch.deploy.split.traced_sizes import TracedSizes
+from conch.deploy.split.traced import Traced
+from conch.deploy.split.traced_sizes import followed_sizes
 
 
 class Area(nn.Module):
@@ -38,7 +39,7 @@ def traced(module: nn.Module, *sizes: int) -> Any:
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("make", ["tensor", "as_tensor"])
 def test_trace_of_one_size_serves_another(make: str) -> None:
-    module, image = TracedSizes(Area(make)).eval(), torch.ones(1, 6, 5)
+    module, image = Traced(Area(make), followed_sizes).eval(), torch.ones(1, 6, 5)
     torch.testing.assert_close(traced(module, 3, 4)(image), module(image))
     assert not torch.equal(traced(Area(make).eval(), 3, 4)(image), module(image)), "without it the size is a constant"
 
@@ -53,14 +54,14 @@ class Stacked(nn.Module):
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:`torch.jit:DeprecationWarning")
 def test_trace_of_one_batch_serves_another() -> None:
-    module, images = TracedSizes(Stacked()).eval(), torch.ones(3, 4)
+    module, images = Traced(Stacked(), followed_sizes).eval(), torch.ones(3, 4)
     torch.testing.assert_close(traced(module, 4)(images), images * 3)
 
 
 def test_torch_is_as_before_when_the_trace_ends() -> None:
     before = (torch.tensor, torch.as_tensor, torch.Tensor.split)
     with pytest.raises(ZeroDivisionError):
-        torch.jit.trace(TracedSizes(Failing()), torch.ones(1), check_trace=False)
+        torch.jit.trace(Traced(Failing(), followed_sizes), torch.ones(1), check_trace=False)
     assert (torch.tensor, torch.as_tensor, torch.Tensor.split) == before
 
 
