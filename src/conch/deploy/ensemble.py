@@ -98,7 +98,7 @@ def _part_files(plan: Plan, part: Part, exported: Exported | None, checkpoint: P
         f'name: "{name}"\n{_engine(exported)}\nmax_batch_size: {plan.max_batch_size}',
         config_text.tensors(part.inputs, inputs=True, ragged=exported is None),
         config_text.tensors(part.outputs, inputs=False, labelled=labelled),
-        *([config_text.dynamic_batching()] if plan.max_batch_size > 1 else []),
+        *([config_text.dynamic_batching()] if plan.max_batch_size > 1 and part.merges else []),
         _instances(plan, part, exported),
     ]
     if part.cached:

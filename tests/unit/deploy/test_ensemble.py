@@ -170,3 +170,14 @@ def test_settings_of_an_engine_are_written_where_it_runs_the_network(backend: st
     (config,) = (parsed(each.config) for each in files if each.name == "words_core")
     found = {key: value.string_value for key, value in config.parameters.items() if key != "conch.padding"}
     assert found == ({"enable_mem_pattern": "0"} if backend == "onnxruntime" else {})
+
+
+def test_requests_are_not_merged_where_a_part_says_so() -> None:
+    whole = split()
+    alone = msgspec.structs.replace(
+        whole, parts=(whole.parts[0], msgspec.structs.replace(whole.part("core"), merges=False))
+    )
+    for each, merged in ((whole, True), (alone, False)):
+        files = ensemble_files(plan(), each, {"core": exported()}, Path())
+        (config,) = (parsed(file.config) for file in files if file.name == "words_core")
+        assert (config.HasField("dynamic_batching"), config.max_batch_size) == (merged, plan().max_batch_size)

@@ -139,7 +139,9 @@ class _Pixels:
 
 
 def _networks(model: Any, processor: Any) -> tuple[CorePart, CorePart]:
-    samples = image_samples(processor, [_PIXELS])
+    # Each image takes 3 GB of an engine at SAM ViT-B's size: no proof of three, and no batch that no request asked for.
+    two, _, one = image_samples(processor, [_PIXELS])
+    samples = [two, one]
     size = samples[0][_PIXELS].shape[1:]
     pixels = TensorSpec(_PIXELS, DataType.FP32, size, "the image as the network takes it")
     seeing = network_of(Seeing(model), (pixels,), (_SEEN,), samples)
@@ -150,7 +152,7 @@ def _networks(model: Any, processor: Any) -> tuple[CorePart, CorePart]:
     encoder = core_part(seeing, "encoder", "what is seen in an image")
     decoder = core_part(drawing, "decoder", "masks of what is at points of an image")
     return (
-        replace(encoder, onnxruntime=(_NO_PLAN, _GIVEN_BACK)),
+        replace(encoder, onnxruntime=(_NO_PLAN, _GIVEN_BACK), merges=False),
         replace(decoder, onnxruntime=(_NO_PLAN,), asked=True),
     )
 

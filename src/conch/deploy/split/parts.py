@@ -36,6 +36,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
         input_map: own input name -> tensor of the ensemble; those left out are called the same there.
         output_map: likewise for outputs.
         cached: answers to equal inputs come from the response cache.
+        merges: requests that arrive together run as one batch.
         instances: how many copies serve; of what runs the network, as many as the user chose.
         asked: it is no step of the ensemble: a Python part asks it, as often as a request wants.
     """
@@ -48,6 +49,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     input_map: Mapping[str, str] = {}
     output_map: Mapping[str, str] = {}
     cached: bool = False
+    merges: bool = True
     instances: int = 1
     asked: bool = False
 
