@@ -161,12 +161,8 @@ _FURTHER = (
         "deit beit swin swinv2 resnet regnet mobilenet-v2 dinov2 convnextv2 vit-msn pvt-v2 siglip",
     ),
     *_families("image-feature-extraction", "cameras", samples.images, "swin beit"),
-    *_families(
-        "image-segmentation",
-        "cameras",
-        samples.images,
-        "beit mobilevit upernet maskformer mask2former oneformer eomt",
-    ),
+    *_families("image-segmentation", "cameras", samples.images, "beit mobilevit upernet maskformer mask2former eomt"),
+    *_families("image-segmentation", "cameras", samples.images_for_segments, "oneformer"),
     *_families("image-segmentation", "cameras", samples.images_for_pixels, "eomt-semantic"),
     *_families(
         "object-detection",

@@ -193,6 +193,12 @@ def images() -> list[Sample]:
     return [Sample((image(48, 36),)), Sample((image(80, 100, seed=1),)), Sample((image(64, 64, seed=2),))]
 
 
+def images_for_segments() -> list[Sample]:
+    """With limits so low that each image has segments: of eight queries one has more than a tenth of its mask."""
+    low = {"threshold": 0.3, "overlap_mask_area_threshold": 0.1}
+    return [Sample(sample.args, low) for sample in images()]
+
+
 def images_for_pixels() -> list[Sample]:
     """Whose pixels are asked for their classes."""
     return [Sample(sample.args, {"subtask": "semantic"}) for sample in images()]
