@@ -188,7 +188,9 @@ def _made_rows(got: Arrays, wanted: Mapping[str, Sequence[np.ndarray]]) -> dict[
             continue
         many = array.ndim == wanted[name][0].ndim + 1
         rows: list[np.ndarray] = []
-        mask = got.get(_MASK)  # which the library's pipeline need not give its network
+        # The library's pipeline need not give its network the mask: rows of the part's own size then hold padding.
+        whole = _MASK not in wanted and {row.shape for row in wanted[name]} == {array.shape[int(many) :]}
+        mask = None if whole else got.get(_MASK)
         if not many:
             array, mask = array[None], None if mask is None else mask[None]
         found = [*_trimmed(name, array, mask)]

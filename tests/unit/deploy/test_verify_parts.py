@@ -22,7 +22,14 @@ from conch.deploy.split.network import Network
 from conch.deploy.split.parts import CorePart, PythonPart, Split
 from conch.deploy.tasks import TensorSpec, find_task
 from conch.deploy.verify import Cases, Verification
-from conch.deploy.verify_parts import PartCases, make_part_cases, rows_of_requests, verify_parts
+from conch.deploy.verify_parts import (
+    PartCases,
+    _compare_rows,
+    _made_rows,
+    make_part_cases,
+    rows_of_requests,
+    verify_parts,
+)
 from conch.errors import BackendError
 from conch.tensor import DataType
 
@@ -151,6 +158,27 @@ def test_error_of_a_part_is_told_with_its_name() -> None:
 
     outcome = verified(broken)
     assert outcome.errors == ("preprocess: out of order", "core: out of order")
+
+
+@pytest.mark.parametrize(
+    ("fed", "difference"),
+    [
+        ([[5, 6, 0, 0]], 0),  # padding that the network is given, without a mask (SigLIP)
+        ([[5, 6]], 0),  # a text alone
+        ([[5, 6, 0]], float("inf")),
+    ],
+)
+def test_padding_without_a_mask_counts_where_the_network_is_given_it(fed: list[list[int]], difference: float) -> None:
+    rows = [np.array(row) for row in fed]
+    made = {"input_ids": np.array([5, 6, 0, 0]), "attention_mask": np.array([1, 1, 0, 0])}
+    found = _made_rows(made, {"input_ids": rows})
+    assert _compare_rows(rows, found["input_ids"])[0] == difference
+
+
+def test_prompts_of_unequal_length_are_compared_without_their_padding() -> None:
+    rows = [np.array([5, 6, 7]), np.array([8])]
+    made = {"input_ids": np.array([[5, 6, 7], [8, 0, 0]]), "attention_mask": np.array([[1, 1, 1], [1, 0, 0]])}
+    assert _compare_rows(rows, _made_rows(made, {"input_ids": rows})["input_ids"])[0] == 0
 
 
 def test_pixels_may_differ_a_little() -> None:
