@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from conch.deploy.samples import make_samples
-from conch.deploy.split.axes import answers
 from conch.deploy.split.heads import Keyword, LabelLogits
 from conch.deploy.split.network import Network
 from conch.deploy.split.parts import CannotSplit, CorePart, PaddedAxis, Split
 from conch.deploy.split.stages import configuration_files, python_part
 from conch.deploy.split.subject import Subject, constants
+from conch.deploy.split.text import quick_if_equal
 from conch.deploy.split.tokens import MASK, token_axes, token_padding, token_specs
 from conch.deploy.tasks import TensorSpec
 from conch.tensor import DataType
@@ -79,7 +79,7 @@ def _core(subject: Subject) -> CorePart:
     samples = _samples(subject)
     network = Keyword(subject.model, _TOKENS, constants(subject.model))
     bodies = ("", subject.model.base_model_prefix)
-    modules = [LabelLogits(network, body, _TOKENS.index(MASK)).eval() for body in bodies]
+    whole, quick = (LabelLogits(network, body, _TOKENS.index(MASK)).eval() for body in bodies)
     axes = token_axes(_TOKENS, many=True) | {
         _MARKS.name: {0: "batch", 1: "texts", 2: "marks"},
         _LABELS.name: {0: "batch", 1: "texts", 2: "marks", 3: "options"},
@@ -92,7 +92,7 @@ def _core(subject: Subject) -> CorePart:
         inputs=inputs,
         outputs=(_LOGITS,),
         network=Network(
-            module=modules[_equal(modules, [spec.name for spec in inputs], samples)],
+            module=quick_if_equal(whole, quick, inputs, samples),
             inputs=inputs,
             outputs=(_LOGITS,),
             axes=axes,
@@ -111,15 +111,6 @@ def _padding(tokenizer: Any) -> tuple[PaddedAxis, ...]:
         PaddedAxis("marks", {_MARKS.name: (1, 0), _LABELS.name: (1, 0)}, {_LOGITS.name: 1}),
         PaddedAxis("options", {_LABELS.name: (2, 0)}, {_LOGITS.name: 2}),
     )
-
-
-def _equal(modules: Sequence[LabelLogits], names: Sequence[str], samples: Sequence[Mapping[str, np.ndarray]]) -> int:
-    """1 if the head may run at the places that are read alone, else 0."""
-    try:
-        pairs = zip(*(answers(module, names, samples) for module in modules), strict=True)
-        return int(all(np.allclose(*both, 1e-4, 1e-6) for one, other in pairs for both in zip(one, other, strict=True)))
-    except (AttributeError, KeyError, TypeError, RuntimeError, IndexError):
-        return 0
 
 
 def _samples(subject: Subject) -> tuple[dict[str, np.ndarray], ...]:
