@@ -95,6 +95,17 @@ class TextEncoder:
                 raise ValueError(f"cannot tokenize the text: {error}") from error
         return [self._encode_uncut(text, special, split) for text in plain]
 
+    def encode_each(self, texts: Sequence[Text], special: Sequence[bool], truncation: str | None = None) -> list[Any]:
+        """The same, told of each text whether the tokenizer adds its special tokens."""
+        encodings: list[Any] = [None] * len(texts)
+        for added in (True, False):
+            own = [index for index, wanted in enumerate(special) if wanted is added]
+            for index, encoding in zip(
+                own, self.encode([texts[each] for each in own], truncation, special=added), strict=True
+            ):
+                encodings[index] = encoding
+        return encodings
+
     def _encode_uncut(self, text: Text, special: bool, split: bool) -> Any:
         """Cut as told, or whole where cutting the first text alone cannot make the pair short enough."""
         pair = text if isinstance(text, tuple) else (text,)

@@ -61,15 +61,15 @@ class TritonPythonModel:
         return text.replace(self.image_token, self.expanded) if self.image_token else text
 
     def infer(self, samples: list[Prompt], **_: Any) -> list[Outputs]:
-        results: list[Outputs] = [{} for _ in samples]
-        for special in (True, False):
-            own = [index for index, sample in enumerate(samples) if sample.special is special]
-            encodings = self.encoder.encode([samples[index].text for index in own], special=special)
-            for index, encoding in zip(own, encodings, strict=True):
-                results[index] = {
-                    "input_ids": encoding.ids,
-                    "attention_mask": encoding.attention_mask,
-                    "pixel_values": samples[index].pixels,
-                    "images": [samples[index].images],
-                }
-        return results
+        encodings = self.encoder.encode_each(
+            [sample.text for sample in samples], [sample.special for sample in samples]
+        )
+        return [
+            {
+                "input_ids": encoding.ids,
+                "attention_mask": encoding.attention_mask,
+                "pixel_values": sample.pixels,
+                "images": [sample.images],
+            }
+            for sample, encoding in zip(samples, encodings, strict=True)
+        ]

@@ -59,16 +59,16 @@ class TritonPythonModel:
         return Prompt(self.prompts.expand(prompt, mask), special, features, mask, len(sounds))
 
     def infer(self, samples: list[Prompt], **_: Any) -> list[Outputs]:
-        results: list[Outputs] = [{} for _ in samples]
-        for special in (True, False):
-            own = [index for index, sample in enumerate(samples) if sample.special is special]
-            encodings = self.encoder.encode([samples[index].text for index in own], special=special)
-            for index, encoding in zip(own, encodings, strict=True):
-                results[index] = {
-                    "input_ids": encoding.ids,
-                    "attention_mask": encoding.attention_mask,
-                    "input_features": samples[index].features,
-                    "feature_attention_mask": samples[index].mask,
-                    "sounds": [samples[index].sounds],
-                }
-        return results
+        encodings = self.encoder.encode_each(
+            [sample.text for sample in samples], [sample.special for sample in samples]
+        )
+        return [
+            {
+                "input_ids": encoding.ids,
+                "attention_mask": encoding.attention_mask,
+                "input_features": sample.features,
+                "feature_attention_mask": sample.mask,
+                "sounds": [sample.sounds],
+            }
+            for sample, encoding in zip(samples, encodings, strict=True)
+        ]

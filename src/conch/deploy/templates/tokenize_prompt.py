@@ -45,14 +45,9 @@ class TritonPythonModel:
         self, samples: list[Prompt], truncation: bool | None = None, tools: str | None = None, **_: Any
     ) -> list[Outputs]:
         offered = read_tools(tools)
-        results: list[Outputs] = [{} for _ in samples]
-        for special in (True, False):
-            own = [index for index, sample in enumerate(samples) if sample.special is special]
-            texts = [self.text(samples[index], offered) for index in own]
-            encodings = self.encoder.encode(texts, "longest_first" if truncation else None, special=special)
-            for index, encoding in zip(own, encodings, strict=True):
-                results[index] = {"input_ids": encoding.ids, "attention_mask": encoding.attention_mask}
-        return results
+        texts, special = [self.text(sample, offered) for sample in samples], [sample.special for sample in samples]
+        encodings = self.encoder.encode_each(texts, special, "longest_first" if truncation else None)
+        return [{"input_ids": each.ids, "attention_mask": each.attention_mask} for each in encodings]
 
     def text(self, prompt: Prompt, tools: list[dict[str, Any]] | None) -> str:
         return prompt.text if prompt.messages is None else self.chat.prompt(prompt.messages, tools)
